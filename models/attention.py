@@ -1,0 +1,49 @@
+"""Multi-head self-attention over all positions (Vaswani et al. 2017, arXiv:1706.03762)."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.architecture import Positions
+from models.positions import alibi_bias, alibi_slopes, rotary_tables, rotate
+
+
+class Attention(nn.Module):
+    """Softmax attention, all heads' queries, keys and values from one product.
+
+    The output rows of `qkv` are ordered (query, key, value), then by head, then within a head.
+    """
+
+    slopes: Tensor
+    cosines: Tensor
+    sines: Tensor
+
+    def __init__(self, *, d_model: int, n_heads: int, d_head: int, positions: Positions, n_positions: int) -> None:
+        super().__init__()
+        self.n_heads, self.d_head, self.positions = n_heads, d_head, positions
+        self.qkv = nn.Linear(d_model, 3 * n_heads * d_head)
+        self.out = nn.Linear(n_heads * d_head, d_model)
+        if positions == "rotary":
+            cos_LK, sin_LK = rotary_tables(n_positions, d_head)
+            self.register_buffer("cosines", cos_LK, persistent=False)
+            self.register_buffer("sines", sin_LK, persistent=False)
+        if positions == "alibi":
+            self.register_buffer("slopes", alibi_slopes(n_heads), persistent=False)
+
+    def forward(self, x_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
+        """Attend from every position to those where the mask is True (None: to all)."""
+        qkv_BLTHK = self.qkv(x_BLD).unflatten(-1, (3, self.n_heads, self.d_head))
+        q_BHLK, k_BHLK, v_BHLK = qkv_BLTHK.permute(2, 0, 3, 1, 4).unbind(0)
+        if self.positions == "rotary":
+            q_BHLK, k_BHLK = self._turn(q_BHLK), self._turn(k_BHLK)
+        mask = mask_B11L if self.positions != "alibi" else self._lean(q_BHLK, mask_B11L)
+        y_BHLK = F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, attn_mask=mask)
+        y_BLD: Tensor = self.out(y_BHLK.transpose(1, 2).flatten(2))
+        return y_BLD
+
+    def _turn(self, x_BHLK: Tensor) -> Tensor:
+        length = x_BHLK.shape[2]
+        return rotate(x_BHLK, self.cosines[:length], self.sines[:length]).type_as(x_BHLK)
+
+    def _lean(self, q_BHLK: Tensor, mask_B11L: Tensor | None) -> Tensor:
+        bias = alibi_bias(self.slopes, q_BHLK.shape[2]).type_as(q_BHLK)[None]
+        return bias if mask_B11L is None else bias.masked_fill(~mask_B11L, float("-inf"))

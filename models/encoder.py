@@ -1,0 +1,76 @@
+"""A Transformer encoder with a classification head, built from an architecture and a signature."""
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.architecture import (
+    Architecture,
+    PixelSignature,
+    Signature,
+    TokenSignature,
+    check_fit,
+    n_positions,
+    parse_signature,
+)
+from models.blocks import Block, make_norm
+from models.front_ends import PixelFrontEnd, TokenFrontEnd
+from models.heads import ClassificationHead
+
+__all__ = ["Architecture", "Classifier", "PixelSignature", "Signature", "TokenSignature", "build"]
+
+
+class Classifier(nn.Module):
+    """Front end, blocks, head. Inputs are the arrays of a task's batch, by name."""
+
+    def __init__(self, architecture: Architecture, signature: Signature) -> None:
+        super().__init__()
+        check_fit(architecture, signature)
+        self.architecture, self.signature = architecture, signature
+        self.front_end: nn.Module = (
+            TokenFrontEnd(architecture, signature)
+            if isinstance(signature, TokenSignature)
+            else PixelFrontEnd(architecture, signature)
+        )
+        n = n_positions(architecture, signature)
+        self.blocks = nn.ModuleList(Block(architecture, layer, n) for layer in architecture.layers)
+        # A post-norm block ends in a norm; a pre-norm one leaves the sum bare.
+        self.norm = make_norm(architecture) if architecture.norm_placement == "pre" else None
+        self.head = ClassificationHead(
+            d_model=architecture.d_model,
+            n_classes=signature.n_classes,
+            pooling=architecture.pooling,
+            dropout=architecture.dropout,
+        )
+        _initialise(self)
+
+    def forward(self, tokens: Tensor | None = None, keep: Tensor | None = None, pixels: Tensor | None = None) -> Tensor:
+        """logits_BC of tokens (int64 B×L) and keep (bool B×L, True = input, None = no padding), or of pixels
+        (float B×H×W×C)."""
+        logits_BC: Tensor = self.head(self.encode(tokens, keep, pixels), keep)
+        return logits_BC
+
+    def encode(self, tokens: Tensor | None = None, keep: Tensor | None = None, pixels: Tensor | None = None) -> Tensor:
+        """The last hidden states x_BLD; what stands at padded positions has no meaning."""
+        x_BLD = self.front_end(pixels if tokens is None else tokens)
+        mask_B11L = None if keep is None else keep[:, None, None, :]
+        for block in self.blocks:
+            x_BLD = block(x_BLD, mask_B11L)
+        return x_BLD if self.norm is None else self.norm(x_BLD)
+
+
+def build(architecture: Architecture, signature: dict[str, Any]) -> Classifier:
+    """A freshly initialised classifier; ValueError where the two do not fit together."""
+    return Classifier(architecture, parse_signature(signature))
+
+
+def _initialise(model: Classifier) -> None:
+    """Truncated normal, 0.02 as in BERT; what ends a branch is smaller, by the number of branches (GPT-2)."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+        elif "norm" not in name:
+            ends_branch = name.endswith(("attention.out.weight", "feed_forward.outer.weight"))
+            std = 0.02 / math.sqrt(2 * len(model.blocks)) if ends_branch else 0.02
+            nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)
