@@ -1,0 +1,1 @@
+"""Declared experiments and the engine that runs them: `python -m experiments`."""

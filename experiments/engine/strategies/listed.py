@@ -1,0 +1,34 @@
+"""A fixed list of configurations, each run once: what stages such as the finalists need."""
+
+from collections.abc import Sequence
+
+from experiments.engine.events import Config, Metrics, Verdict
+from experiments.engine.strategies import Proposal, Signal
+
+
+class Listed:
+    """One trial a configuration, one report a trial."""
+
+    def __init__(self, configs: Sequence[Config]) -> None:
+        self._configs = list(configs)
+        self._started = 0
+        self._live: set[int] = set()
+
+    def ask(self) -> Proposal | Signal:
+        """The next of the list."""
+        if self._started < len(self._configs):
+            return Proposal(self._started, self._configs[self._started], 1)
+        return "wait" if self._live else "done"
+
+    def started(self, trial: int, config: Config) -> None:
+        """One more is running."""
+        self._started += 1
+        self._live.add(trial)
+
+    def reported(self, trial: int, epochs: float, metrics: Metrics) -> Verdict:
+        """One report is all there is."""
+        return "stop"
+
+    def ended(self, trial: int, failed: bool) -> None:
+        """One fewer is running."""
+        self._live.discard(trial)

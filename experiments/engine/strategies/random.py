@@ -1,0 +1,31 @@
+"""Random search (Bergstra and Bengio 2012, JMLR 13): independent draws from the space."""
+
+from pydantic import BaseModel, ConfigDict
+
+from experiments.engine.events import Config as Point
+from experiments.engine.strategies import Space
+
+
+class Random:
+    """Draw number `trial` depends on (seed, trial) alone, so a lost or retried segment shifts nothing."""
+
+    class Config(BaseModel):
+        """Random search has no options."""
+
+        model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __init__(self, config: Config, space: Space, seed: int) -> None:
+        self._space = space
+        self._seed = seed
+
+    def propose(self, trial: int, attempt: int) -> Point:
+        """The draw for a trial; `attempt` counts draws thrown away because they had been tried before."""
+        return self._space.draw(self._seed, trial + _STRIDE * attempt)
+
+    def observed(self, trial: int, config: Point, epochs: float, score: float | None) -> None:
+        """Random search does not learn."""
+
+
+# Redraws take indices no trial number reaches.
+_STRIDE = 1_000_003
+SEARCHER = Random

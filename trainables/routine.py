@@ -1,0 +1,86 @@
+"""What a routine is, and how one is found. No ray.
+
+A routine is a unit of work that advances step by step, reports metrics, and can be saved and loaded. It gets a typed,
+frozen `Config` and a `Workspace`, and knows nothing of Ray.
+"""
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a routine works: cache for prepared data, the experiment's folder, device ("cpu", "cuda"), threads.
+
+    `stage_inputs` is what the experiment hands to every trial of a stage, such as the layer table.
+    """
+
+    cache: Path
+    folder: Path
+    device: str = "cpu"
+    threads: int = 1
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Routine(Protocol):
+    """One unit of work.
+
+    `advance` goes on to the next report and returns metrics, `epochs` among them. `save` and `load` keep everything
+    the next `advance` depends on, except the configuration: a value changed in the configuration (as population-based
+    training does) holds after a load.
+    """
+
+    Config: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: Any, workspace: Workspace) -> None: ...
+
+    def advance(self) -> dict[str, Any]: ...
+
+    def save(self, folder: Path) -> None: ...
+
+    def load(self, folder: Path) -> None: ...
+
+
+class Infeasible(ValueError):
+    """The configuration itself cannot work (out of memory, shapes): ranked last and never retried as it is."""
+
+
+def find() -> list[str]:
+    """Names of the modules here that declare a `ROUTINE`."""
+    package = importlib.import_module("trainables")
+    names = [module.name for module in pkgutil.iter_modules(package.__path__)]
+    return sorted(name for name in names if hasattr(importlib.import_module(f"trainables.{name}"), "ROUTINE"))
+
+
+def load(name: str) -> type[Routine]:
+    """The routine of a name in `trainables/`, or of a user's own `file.py:CLASS`."""
+    if ".py:" in name:
+        path, attribute = name.rsplit(":", 1)
+        return _from_file(Path(path), attribute)
+    try:
+        module = importlib.import_module(f"trainables.{name}")
+    except ModuleNotFoundError as missing:
+        if missing.name != f"trainables.{name}":
+            raise
+        raise ValueError(f"there is no routine {name!r}; there are: {', '.join(find())}") from None
+    routine: type[Routine] = module.ROUTINE
+    return routine
+
+
+def _from_file(path: Path, attribute: str) -> type[Routine]:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.exists():
+        raise ValueError(f"routine file {str(path)!r} does not exist; give file.py:CLASS")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, attribute):
+        raise ValueError(f"routine file {str(path)!r} has no {attribute!r}")
+    routine: type[Routine] = getattr(module, attribute)
+    return routine
