@@ -1,5 +1,6 @@
 """Multi-head self-attention over all positions (Vaswani et al. 2017, arXiv:1706.03762)."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,12 +32,14 @@ class Attention(nn.Module):
 
     def forward(self, x_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
         """Attend from every position to those where the mask is True (None: to all)."""
-        qkv_BLTHK = self.qkv(x_BLD).unflatten(-1, (3, self.n_heads, self.d_head))
+        batch, length, _ = x_BLD.shape
+        qkv_BLTHK = self.qkv(x_BLD).view(batch, length, 3, self.n_heads, self.d_head)
         q_BHLK, k_BHLK, v_BHLK = qkv_BLTHK.permute(2, 0, 3, 1, 4).unbind(0)
         if self.positions == "rotary":
             q_BHLK, k_BHLK = self._turn(q_BHLK), self._turn(k_BHLK)
         mask = mask_B11L if self.positions != "alibi" else self._lean(q_BHLK, mask_B11L)
-        y_BHLK = F.scaled_dot_product_attention(q_BHLK, k_BHLK, v_BHLK, attn_mask=mask)
+        attend = _attend_plainly if _is_small(q_BHLK) else F.scaled_dot_product_attention
+        y_BHLK = attend(q_BHLK, k_BHLK, v_BHLK, mask)
         y_BLD: Tensor = self.out(y_BHLK.transpose(1, 2).flatten(2))
         return y_BLD
 
@@ -47,3 +50,26 @@ class Attention(nn.Module):
     def _lean(self, q_BHLK: Tensor, mask_B11L: Tensor | None) -> Tensor:
         bias = alibi_bias(self.slopes, q_BHLK.shape[2]).type_as(q_BHLK)[None]
         return bias if mask_B11L is None else bias.masked_fill(~mask_B11L, float("-inf"))
+
+
+# Up to these lengths the plain form is faster than PyTorch's fused kernel on a CPU. Forward and backward of one
+# layer of MiniLM, 32 examples of 16 positions, 2 threads of a Zen 4, torch 2.13: 1.4 ms instead of 14 ms in
+# bfloat16, 1.7 instead of 3.1 in float32; equal near 300 and 50 positions.
+_SMALL = {torch.bfloat16: 256, torch.float32: 32}
+
+
+def _is_small(q_BHLK: Tensor) -> bool:
+    # An exported graph has a dynamic length and must not branch on it.
+    if q_BHLK.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_exporting():
+        return False
+    return q_BHLK.shape[2] <= _SMALL.get(q_BHLK.dtype, 0)
+
+
+def _attend_plainly(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, mask: Tensor | None) -> Tensor:
+    """scaled_dot_product_attention in three steps; a bool mask is True where to attend, any other is added."""
+    scores_BHLL = (q_BHLK * q_BHLK.shape[-1] ** -0.5) @ k_BHLK.transpose(-1, -2)
+    if mask is not None and mask.dtype == torch.bool:
+        scores_BHLL = scores_BHLL.masked_fill(~mask, float("-inf"))
+    elif mask is not None:
+        scores_BHLL = scores_BHLL + mask
+    return scores_BHLL.softmax(-1) @ v_BHLK

@@ -53,7 +53,7 @@ class Classifier(nn.Module):
 
     def encode(self, tokens: Tensor | None = None, keep: Tensor | None = None, pixels: Tensor | None = None) -> Tensor:
         """The last hidden states x_BLD; what stands at padded positions has no meaning."""
-        x_BLD = self.front_end(pixels if tokens is None else tokens)
+        x_BLD: Tensor = self.front_end(pixels if tokens is None else tokens)
         mask_B11L = None if keep is None else keep[:, None, None, :]
         for block in self.blocks:
             x_BLD = block(x_BLD, mask_B11L)

@@ -68,8 +68,9 @@ class PixelFrontEnd(nn.Module):
 
 
 def _patches(pixels_BHWC: Tensor, patch: int) -> Tensor:
-    rows = pixels_BHWC.unflatten(1, (-1, patch)).unflatten(3, (-1, patch))
-    return rows.transpose(2, 3).flatten(3).flatten(1, 2)
+    height, width, channels = pixels_BHWC.shape[1:]
+    grid = pixels_BHWC.reshape(-1, height // patch, patch, width // patch, patch, channels)
+    return grid.transpose(2, 3).flatten(3).flatten(1, 2)
 
 
 def _added_positions(architecture: Architecture, n_positions: int) -> nn.Module | None:
