@@ -88,6 +88,19 @@ class Space:
             raise SpaceError(sorted(faults))
         return self._point(vector)
 
+    def points(self, listed: Sequence[Mapping[str, Any]]) -> list[Point]:
+        """An experiment's `initial` points, completed. Raises SpaceError with the faults of all of them."""
+        found: list[Point] = []
+        faults: list[str] = []
+        for index, values in enumerate(listed):
+            try:
+                found.append(self.point(values, f"initial[{index}]"))
+            except SpaceError as error:
+                faults += error.faults
+        if faults:
+            raise SpaceError(faults)
+        return found
+
     def legal(self, config: Mapping[str, Any]) -> bool:
         """Whether the config is a point of this space: every active parameter, no other, all in range."""
         try:

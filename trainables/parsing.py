@@ -77,27 +77,27 @@ def _faults(config: type[BaseModel], values: Any, error: ValidationError, subjec
     rules: dict[Location, list[str]] = {}
     for detail in error.errors(include_url=False):
         location = _location(values, detail)
-        rule = _rule(config, location, detail)
-        if rule not in rules.setdefault(location, []):
-            rules[location].append(rule)
+        known = rules.setdefault(location, [])
+        known += [rule for rule in _rule(config, location, detail).splitlines() if rule not in known]
     deepest = [place for place in rules if not any(_inside(other, place) for other in rules)]
-    return [_line(values, place, rules[place], subject) for place in deepest]
+    return [line for place in deepest for line in _lines(values, place, rules[place], subject)]
 
 
 def _inside(inner: Location, outer: Location) -> bool:
     return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
-def _line(values: Any, place: Location, rules: list[str], subject: str) -> str:
+def _lines(values: Any, place: Location, rules: list[str], subject: str) -> list[str]:
     path = dotted(values, place, subject) or "the config"
-    first, *rest = rules
-    if first.startswith("has no "):  # said of the parent: "loss has no 'temprature'"
-        return f"{dotted(values, place[:-1], subject) or 'the experiment'} {first}"
-    if not first.startswith(("must ", "is missing")):
-        return f"{path}: {first}"
-    alternatives = "".join(f" or {rule.removeprefix('must be ')}" for rule in rest)
-    got = "" if first.startswith("is missing") or ", got " in first else f", got {shown(_at(values, place))}"
-    return f"{path} {first}{alternatives}{got}"
+    if rules[0].startswith("has no "):  # said of the parent: "loss has no 'temprature'"
+        return [f"{dotted(values, place[:-1], subject) or 'the experiment'} {rules[0]}"]
+    if rules[0].startswith("is missing"):
+        return [f"{path} {rules[0]}"]
+    if not rules[0].startswith("must "):  # a validator's own words
+        return [f"{path}: {rule}" for rule in rules]
+    alternatives = " or ".join([rules[0], *(rule.removeprefix("must be ") for rule in rules[1:])])
+    got = "" if ", got " in alternatives else f", got {shown(_at(values, place))}"
+    return [f"{path} {alternatives}{got}"]
 
 
 def _location(values: Any, detail: ErrorDetails) -> Location:
@@ -164,7 +164,8 @@ def _rule(config: type[BaseModel], location: Location, detail: ErrorDetails) -> 
         return f"is missing{_purpose(config, location)}"
     if kind in _BOUNDS:
         key, form = _BOUNDS[kind]
-        return form.format(context[key])
+        limit = context[key]
+        return form.format(f"{limit:g}" if isinstance(limit, float) else limit)
     word = _TYPES.get(kind.split("_")[0])
     return f"must be {word}" if word else f"must satisfy: {detail['msg']}"
 

@@ -61,6 +61,11 @@ def plain(text: str, source: str) -> Any:
     return value
 
 
+def written(value: Any) -> str:
+    """YAML that `plain` reads as the same value: no aliases, and quotes wherever our reading differs from PyYAML's."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100)
+
+
 def _place(source: str, mark: yaml.Mark | None) -> str:
     return f"{source}:{mark.line + 1}:{mark.column + 1}:" if mark else f"{source}:"
 
@@ -137,6 +142,13 @@ class _Loader(yaml.SafeLoader):
         return value
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's own resolvers and ours both decide which text needs quotes."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def _short(tag: str) -> str:
     return tag.replace("tag:yaml.org,2002:", "!!")
 
@@ -152,7 +164,8 @@ _RESOLVERS = {
 }
 for _name, (_pattern, _first) in _RESOLVERS.items():
     _starts = ["" if character == "\0" else character for character in _first]
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"^(?:{_pattern})$"), _starts)
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"^(?:{_pattern})\Z"), _starts)
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping_of)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.integer_of)
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.number_of)

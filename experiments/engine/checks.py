@@ -1,0 +1,89 @@
+"""What the parts of a spec mean together, beyond the shape of each: stages, spaces, points, strategies, budgets."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel
+
+from experiments.engine import strategies
+from searchspaces import SpaceError
+from trainables.parsing import ParseError, parse, suggestion
+
+if TYPE_CHECKING:
+    from experiments.engine.spec import Part, Spec, Stage
+
+Role = Literal["SEARCHER", "SCHEDULER"]
+
+
+def faults(spec: "Spec") -> list[str]:
+    """One line for each thing that cannot work."""
+    found = [
+        f"stages.{name} is there {count} times; give each stage a name of its own"
+        for name, count in Counter(stage.name for stage in spec.stages).items()
+        if count > 1
+    ]
+    for stage in spec.stages:
+        if stage.trials is None and spec.time is None:
+            found.append(f"stages.{stage.name}.trials is missing; give trials, or time: 10m for the whole experiment")
+        found += of_stage(stage)
+    return found
+
+
+def of_valid_stages(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong within those stages whose shape is right, so that a fault elsewhere does not hide it."""
+    from experiments.engine.spec import Stage  # the spec calls this module
+
+    stages = values.get("stages")
+    found: list[str] = []
+    for entry in stages if isinstance(stages, list) else []:
+        try:
+            stage = parse(Stage, entry)
+        except ParseError:
+            continue
+        found += of_stage(stage)
+    return found
+
+
+def of_stage(stage: "Stage") -> list[str]:
+    """Faults of one stage: its space and points, its strategy."""
+    search = stage.search
+    lines = _of_space(stage)
+    lines += _of_part(stage, search.searcher, "SEARCHER")
+    lines += _of_part(stage, search.scheduler, "SCHEDULER")
+    return [f"stages.{stage.name}.{line}" for line in lines]
+
+
+def _of_space(stage: "Stage") -> list[str]:
+    try:
+        space = stage.search_space()
+    except SpaceError as error:
+        return error.faults
+    both = [name for name in stage.options if name in space.names]
+    found = [f"options.{name} is a parameter of the space; use fix.{name}" for name in both]
+    try:
+        space.points(stage.initial)
+    except SpaceError as error:
+        found += error.faults
+    return found
+
+
+def _of_part(stage: "Stage", part: "Part", role: Role) -> list[str]:
+    path = f"search.{role.lower()}"
+    known = strategies.find(role)
+    if part.name not in known:
+        return [f"{path} {part.name!r} does not exist{suggestion(part.name, known)}"]
+    try:
+        config = parse(strategies.options(part.name, role), part.options, path)
+    except ParseError as error:
+        return error.faults
+    return _of_budget(stage, part.name, config) if role == "SCHEDULER" else []
+
+
+def _of_budget(stage: "Stage", name: str, config: BaseModel) -> list[str]:
+    """A scheduler says itself which options do not go with the epochs."""
+    try:
+        strategies.load(name, "SCHEDULER")(config, stage.epochs)
+    except ValueError as error:
+        return [f"search.{error}"]
+    return []

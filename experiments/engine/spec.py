@@ -1,0 +1,322 @@
+"""What an experiment file says, as typed and frozen models; every fault of a file at once, one line each.
+
+`load("quickstart")` or `load("my.yaml")` → `Spec`. Two levels of checking: the shape (names, types, ranges) by
+pydantic, then what it means together (stages, spaces, points, strategies). The task's own block is checked by the
+task: `parse(task.Config, spec.task.options, "task")`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+import searchspaces
+from experiments.engine import checks, documents
+from searchspaces import Space
+from trainables.parsing import ParseError, parse, shown, suggestion
+
+FOLDER = Path(__file__).parent.parent
+Direction = Literal["max", "min"]
+
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
+_STAGE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(value: Any) -> float | None:
+    """A time budget: seconds, or text such as "90s", "10m", "2h"; None is none. Raises ValueError."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", value) if isinstance(value, str) else None
+    number = float(match[1]) * _SECONDS[match[2]] if match else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < float("inf"):
+        raise ValueError(f"must be seconds above 0, or text such as 90s, 10m or 2h, got {shown(value)}")
+    return float(number)
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(_NAME, value):
+        raise ValueError(f"must be 1 to 64 of A-Z a-z 0-9 . _ - and open with a letter or digit, got {shown(value)}")
+    return value
+
+
+def _stage_name(value: str) -> str:
+    if not re.fullmatch(_STAGE_NAME, value):
+        raise ValueError(f"must be 1 to 64 of A-Z a-z 0-9 _ - and open with a letter or digit, got {shown(value)}")
+    return value
+
+
+def _part(value: Any) -> Any:
+    """`asha` is short for {name: asha}, null for {name: none}."""
+    return {"name": value or "none"} if value is None or isinstance(value, str) else value
+
+
+def _listed(value: Any) -> Any:
+    """One name is short for a list of it."""
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Part(BaseModel):
+    """Something found by name, and its own options (checked by whoever has that name)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
+    name: str = Field(min_length=1)
+    """A name that is found, or file.py:OBJECT."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+Named = Annotated[Part, BeforeValidator(_part, json_schema_input_type=str | Part | None)]
+
+
+class Search(_Model):
+    """The strategy: a searcher proposes configurations, a scheduler stops trials."""
+
+    searcher: Named = Part(name="random")
+    """random, or {name: …, options}."""
+    scheduler: Named = Part(name="none")
+    """none, asha, or {name: asha, eta: 3, grace_period: 1}."""
+
+
+class Stage(_Model):
+    """One search."""
+
+    name: Annotated[str, AfterValidator(_stage_name), Field(json_schema_extra={"pattern": f"^{_STAGE_NAME}$"})]
+    """Addresses the stage: --set stages.NAME.trials=5."""
+    routine: str = Field("train", min_length=1)
+    """What a trial does: a name in trainables/, or file.py:CLASS."""
+    space: Annotated[
+        tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str]), Field(min_length=1)
+    ]
+    """A name in searchspaces/, file.py:SPACE, or a list of them."""
+    fix: dict[str, Any] = {}
+    """Parameters of the space held at one value."""
+    narrow: dict[str, list[Any]] = {}
+    """Parameters of the space limited to [lowest, highest], or to some of their values."""
+    initial: tuple[dict[str, Any], ...] = ()
+    """Points to try after the default one; what a point leaves out takes its default."""
+    options: dict[str, Any] = {}
+    """Fields of the routine that no space has, such as pretrained."""
+    search: Search = Search()
+    """The strategy."""
+    trials: Annotated[int, Field(ge=1)] | None = None
+    """How many; null: until the experiment's time is up."""
+    epochs: int = Field(ge=1)
+    """The most epochs a trial trains."""
+
+    def search_space(self) -> Space:
+        """The space with `fix` and `narrow` applied. Raises searchspaces.SpaceError."""
+        return searchspaces.load(self.space).narrow(self.narrow).fix(self.fix)
+
+
+class Bound(_Model):
+    """What a metric must stay within."""
+
+    max: float | None = None
+    """At most."""
+    min: float | None = None
+    """At least."""
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "Bound":
+        if self.max is None and self.min is None:
+            raise ValueError("must give max or min, got neither")
+        if self.max is not None and self.min is not None and self.min > self.max:
+            raise ValueError(f"must have min at most max, got {self.min:g} above {self.max:g}")
+        return self
+
+
+def _whole_above_one(value: float | str) -> float | str:
+    if isinstance(value, float) and value > 1 and value != int(value):
+        raise ValueError(f"must be whole above 1, got {value:g}")
+    return value
+
+
+class Resources(_Model):
+    """What one trial gets."""
+
+    cpu: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """CPU cores."""
+    gpu: Annotated[
+        Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)], AfterValidator(_whole_above_one)
+    ] = "auto"
+    """GPUs, or a fraction of one; auto: one where there is one."""
+
+
+class Finalists(_Model):
+    """What happens after the last trial."""
+
+    count: int = Field(3, ge=1)
+    """How many of the frontier are exported and measured."""
+
+
+def _first_objective(data: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(list(data.get("objectives", {}).items())[:1])
+
+
+class Spec(_Model):
+    """An experiment."""
+
+    name: Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{_NAME}$"})]
+    """Opens the names of its result folders."""
+    description: str = ""
+    """What it finds out."""
+    task: Part
+    """What a trial is scored on: a name in tasks/ or file.py:TASK, and the task's own options."""
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    """Searches, one after the other."""
+    objectives: Annotated[dict[str, Direction], Field(min_length=1)] = {"val_accuracy": "max", "latency_ms": "min"}
+    """Metrics that span the frontier; the first ranks trials."""
+    constraints: dict[str, Bound] = {}
+    """What must hold of a metric: {latency_ms: {max: 2}}."""
+    choose: dict[str, Direction] = Field(default_factory=_first_objective, min_length=1, max_length=1)
+    """The metric that picks one of the frontier; left out: the first objective."""
+    target: dict[str, Any] = {}
+    """The hardware and runtime that latency is about: device, runtime, threads, batch."""
+    resources: Resources = Resources()
+    """What one trial gets."""
+    time: Annotated[float | None, BeforeValidator(seconds, json_schema_input_type=float | str | None)] = None
+    """Time budget of all stages: seconds, or 90s, 10m, 2h; null: none."""
+    seed: int = Field(0, ge=0)
+    """All randomness follows from it."""
+    finalists: Finalists = Finalists()
+    """What happens after the last trial."""
+    smoke: dict[str, Any] = {}
+    """Settings of --smoke, by dotted path: {stages.search.trials: 2}."""
+
+    def stage(self, name: str) -> Stage:
+        """The stage of a name."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def apply(self, settings: Mapping[str, Any]) -> "Spec":
+        """The spec with values set by dotted path, stages by name: {"stages.search.trials": 5}. Raises ParseError."""
+        values = self.resolved()
+        faults = [fault for path, value in settings.items() if (fault := _set(self, values, path, value))]
+        if faults:
+            raise ParseError(faults)
+        return parse(Spec, values)
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything, defaults included, as plain JSON values; `parse(Spec, …)` of it is equal."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """`resolved` as a file that `load` reads back."""
+        return documents.written(self.resolved())
+
+
+def find() -> list[str]:
+    """Names of the experiments in this repository."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(name: str, settings: Iterable[str] = (), *, smoke: bool = False) -> Spec:
+    """The experiment of a name in `experiments/` or a path to a YAML file, with `smoke` and then `settings`
+    ("path=value") applied. Raises ParseError with every fault found.
+    """
+    values = documents.read(_path(name))
+    return checked(values, settings, smoke=smoke)
+
+
+def checked(values: Mapping[str, Any], settings: Iterable[str] = (), *, smoke: bool = False) -> Spec:
+    """The spec of plain values (`fit` makes them without a file), checked as `load` does."""
+    try:
+        spec = parse(Spec, values)
+    except ParseError as error:
+        raise ParseError(error.faults + checks.of_valid_stages(values)) from None
+    small = _smoked(spec)
+    spec = (small if smoke else spec).apply(_settings(settings))
+    if faults := checks.faults(spec):
+        raise ParseError(faults)
+    return spec
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """ "stages.search.trials=5" as a path and a value read as YAML."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ParseError([f"--set must be path=value, got {shown(text)}"])
+    return path, documents.plain(value, f"--set {path}")
+
+
+def _settings(texts: Iterable[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    faults: list[str] = []
+    for text in texts:
+        try:
+            found.update([setting(text)])
+        except ParseError as error:
+            faults += error.faults
+    if faults:
+        raise ParseError(faults)
+    return found
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema that `experiments/schema.json` holds, for editors."""
+    schema = Spec.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _smoked(spec: Spec) -> Spec:
+    try:
+        return spec.apply(spec.smoke)
+    except ParseError as error:
+        raise ParseError([f"smoke: {fault}" for fault in error.faults]) from None
+
+
+def _path(name: str) -> Path:
+    if name in find():
+        return FOLDER / f"{name}.yaml"
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        return Path(name)
+    raise ParseError([f"there is no experiment {name!r}{suggestion(name, find())}"])
+
+
+def _set(spec: Spec, values: dict[str, Any], path: str, value: Any) -> str | None:
+    """Sets one value; a fault instead when the path leads nowhere."""
+    node: Any = spec
+    view: Any = values
+    *parents, last = path.split(".")
+    walked = "the experiment"
+    for part in parents:
+        if fault := _unknown(node, view, part, walked):
+            return f"cannot set {path}: {fault}"
+        node, view = _child(node, view, part)
+        walked = part if walked == "the experiment" else f"{walked}.{part}"
+    if fault := _unknown(node, view, last, walked):
+        return f"cannot set {path}: {fault}"
+    if isinstance(node, tuple):
+        return f"cannot set {path}: {last} is a stage; set one of its fields"
+    view[last] = value
+    return None
+
+
+def _unknown(node: Any, view: Any, part: str, walked: str) -> str | None:
+    if isinstance(node, tuple) and node and isinstance(node[0], Stage):
+        known: list[str] | None = [stage.name for stage in node]
+    elif isinstance(view, dict):
+        known = list(type(node).model_fields) if isinstance(node, _Model) else None
+    else:
+        return f"{walked} holds one value, no {part!r}"
+    if known is None or part in known:
+        return None
+    return f"{walked} has no {part!r}{suggestion(part, known)}"
+
+
+def _child(node: Any, view: Any, part: str) -> tuple[Any, Any]:
+    if isinstance(node, tuple):
+        index = next(i for i, stage in enumerate(node) if stage.name == part)
+        return node[index], view[index]
+    if isinstance(node, _Model):
+        return getattr(node, part), view[part]
+    return None, view.setdefault(part, {})
