@@ -63,3 +63,24 @@ def hypervolume(points: Sequence[Vector], reference: Vector) -> float:
         (level - floor) * hypervolume([p[:-1] for p in above if p[-1] >= level], reference[:-1])
         for level, floor in zip(levels, floors, strict=True)
     )
+
+
+# Where the hypervolume's reference point lies for a metric that is minimised, fixed before any search.
+_CEILING = {"latency_ms": 100.0, "size_mb": 1000.0, "params": 1e9, "flops": 1e12}
+
+
+def volume_points(trials: Sequence[Mapping[str, Any]], objectives: Objectives) -> tuple[list[Vector], Vector]:
+    """Points and reference for `hypervolume`, in units that do not depend on the trials.
+
+    A maximised metric counts from 0 up; a minimised one counts in decades below its ceiling (100 where none is
+    fixed), so that 1 ms against 2 ms weighs as much as 10 ms against 20 ms.
+    """
+    points = [tuple(_height(metrics, name, way) for name, way in objectives.items()) for metrics in trials]
+    return [point for point in points if all(map(math.isfinite, point))], (0.0,) * len(objectives)
+
+
+def _height(metrics: Mapping[str, Any], name: str, direction: Direction) -> float:
+    value = score(metrics, name, "max")
+    if direction == "max" or not value > 0:
+        return value if direction == "max" else math.nan
+    return math.log10(_CEILING.get(name, 100.0) / value)

@@ -1,0 +1,166 @@
+"""What an experiment came to, as plain JSON: stages, trials, frontiers, baselines, the chosen artifact."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.engine.director import Director, Trial
+from experiments.engine.frontier import (
+    Bounds,
+    Direction,
+    Objectives,
+    feasible,
+    hypervolume,
+    non_dominated,
+    score,
+    vector,
+    volume_points,
+)
+
+CLASSICAL, FINALISTS, LAYERS = "classical", "finalists", "layers"
+Json = dict[str, Any]
+
+
+def summary(header: Mapping[str, Any], director: Director, folder: Path) -> Json:
+    """The whole report; `header` is the ledger's first record."""
+    spec = header["spec"]
+    searches = [stage["name"] for stage in spec["stages"]]
+    objectives: Objectives = spec["objectives"]
+    return {
+        "experiment": spec["name"],
+        "run": folder.name,
+        "fingerprint": header["fingerprint"],
+        "data": header["data"],
+        "stages": [_stage(name, director.of_stage(name), objectives) for name in searches],
+        "baselines": _baselines(director, director.of_stage(searches[-1]), spec),
+        "finalists": [_finalist(trial) for trial in director.of_stage(FINALISTS)],
+        "chosen": _chosen(director, spec, folder),
+        "time": _time(director),
+        "warnings": header["data"].get("warnings", []),
+    }
+
+
+def frontier(trials: Sequence[Trial], objectives: Objectives) -> list[Trial]:
+    """The non-dominated trials among those with a result, in order of their numbers."""
+    return [trials[index] for index in non_dominated([_vector(trial, objectives) for trial in trials])]
+
+
+def picks(trials: Sequence[Trial], spec: Mapping[str, Any]) -> list[Trial]:
+    """The frontier's finalists: feasible ones, the best by `choose` first."""
+    constraints: Bounds = spec["constraints"]
+    fit = [t for t in trials if t.status != "running" and not t.failed and feasible(t.metrics, constraints)]
+    best = sorted(frontier(fit, spec["objectives"]), key=lambda trial: _choice(trial, spec), reverse=True)
+    return best[: spec["finalists"]["count"]]
+
+
+def chosen(director: Director, spec: Mapping[str, Any]) -> Trial | None:
+    """The finalist that `choose` picks among those whose measured figures meet the constraints."""
+    constraints: Bounds = spec["constraints"]
+    fit = [t for t in director.of_stage(FINALISTS) if not t.failed and feasible(t.metrics, constraints)]
+    return max((t for t in fit if math.isfinite(_choice(t, spec))), key=lambda t: _choice(t, spec), default=None)
+
+
+def _vector(trial: Trial, objectives: Objectives) -> tuple[float, ...]:
+    return vector({} if trial.failed else trial.metrics, objectives)
+
+
+def _choice(trial: Trial, spec: Mapping[str, Any]) -> float:
+    name, direction = choice(spec)
+    return score(trial.metrics, name, direction)
+
+
+def choice(spec: Mapping[str, Any]) -> tuple[str, Direction]:
+    """The one metric that picks, and its direction: `choose` is {direction: metric}."""
+    ((direction, name),) = spec["choose"].items()
+    return name, direction
+
+
+def _stage(name: str, trials: Sequence[Trial], objectives: Objectives) -> Json:
+    points = [_vector(trial, objectives) for trial in trials]
+    return {
+        "name": name,
+        "trials": [_trial(trial) for trial in trials],
+        "frontier": [trials[index].id for index in non_dominated(points)],
+        "hypervolume": hypervolume(*volume_points([{} if t.failed else t.metrics for t in trials], objectives)),
+    }
+
+
+def _trial(trial: Trial) -> Json:
+    return {
+        "id": trial.id,
+        "status": trial.status,
+        "reason": trial.reason,
+        "attempts": trial.attempts,
+        "epochs": trial.epochs,
+        "config": trial.config,
+        "metrics": trial.metrics,
+    }
+
+
+def _finalist(trial: Trial) -> Json:
+    return {**_trial(trial), "trial": trial.config["trial"]}
+
+
+def _chosen(director: Director, spec: Mapping[str, Any], folder: Path) -> Json | None:
+    final = chosen(director, spec)
+    if final is None:
+        return None
+    metrics = final.metrics
+    origin = next(trial for trial in director.trials.values() if trial.id == final.config["trial"])
+    return {
+        "trial": origin.id,
+        "artifact": str(folder / metrics["artifact"]),
+        "config": origin.config,
+        "epochs": origin.epochs,
+        **{name: metrics[name] for name in ("params", "size_mb", "latency_ms", "validation", "test", "predictions")},
+    }
+
+
+def _baselines(director: Director, trials: Sequence[Trial], spec: Mapping[str, Any]) -> Json:
+    """The default configuration, random search, the largest model, a classical model (house §3.10).
+
+    Random search without early stopping is read off the same draws: as many of the first ones as the epochs spent
+    would have trained in full. A draw that was stopped early counts with its last value, so this can be too low.
+    """
+    name, _ = choice(spec)
+    if not trials:
+        return {"classical": _classical(director)}
+    budget = max(trial.epochs for trial in trials)
+    count = max(1, int(sum(trial.epochs for trial in trials) / budget)) if budget else 1
+    first = [trial for trial in trials[:count] if not trial.failed]
+    largest = max(trials, key=lambda trial: trial.metrics.get("params", 0))
+    return {
+        "metric": name,
+        "default": _baseline(trials[0], name),
+        "random": {
+            **_baseline(max(first, key=lambda trial: _rank(trial, spec), default=trials[0]), name),
+            "draws": count,
+            "stopped_early": sum(trial.status == "stopped" for trial in first),
+        },
+        "largest": _baseline(largest, name),
+        "classical": _classical(director),
+    }
+
+
+def _rank(trial: Trial, spec: Mapping[str, Any]) -> float:
+    value = _choice(trial, spec)
+    return value if math.isfinite(value) else -math.inf
+
+
+def _baseline(trial: Trial, name: str) -> Json:
+    shown = (name, "latency_ms", "params")
+    return {"trial": trial.id, "epochs": trial.epochs, **{key: trial.metrics.get(key) for key in shown}}
+
+
+def _classical(director: Director) -> Json | None:
+    trials = [trial for trial in director.of_stage(CLASSICAL) if not trial.failed]
+    return {key: trials[0].metrics[key] for key in ("name", "validation", "test")} if trials else None
+
+
+def _time(director: Director) -> Json:
+    reports = [report for trial in director.trials.values() for report in trial.reports]
+    return {
+        "trial_seconds": round(sum(report.seconds for report in reports), 3),
+        "busy_seconds": round(sum(report.busy for report in reports), 3),
+    }

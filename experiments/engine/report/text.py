@@ -1,0 +1,123 @@
+"""The summary as text for a terminal."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+Json = Mapping[str, Any]
+
+
+def print_report(report: Json, console: Console) -> None:
+    """The frontier beside the baselines, what failed, what was chosen and how sure that is."""
+    console.print(f"\n{report['experiment']}  ({report['run']})", highlight=False)
+    for line in _data_lines(report["data"]):
+        console.print(line, highlight=False, markup=False)
+    for stage in report["stages"]:
+        _print_stage(stage, report["baselines"], console)
+    if report["chosen"]:
+        _print_chosen(report["chosen"], report["baselines"].get("classical"), console)
+    else:
+        console.print("\nNo trial gave a model that meets the constraints.", highlight=False)
+    for warning in report["warnings"]:
+        console.print(f"warning: {warning}", highlight=False, markup=False)
+
+
+def _data_lines(data: Json) -> Iterable[str]:
+    splits = ", ".join(f"{count:,} {name}" for name, count in data.get("n", {}).items())
+    yield f"data: {data.get('source', '?')}; {splits}; {data.get('n_classes', '?')} classes"
+    if data.get("sample"):
+        yield f"sample: {data['sample']}"
+
+
+def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
+    counts: dict[str, int] = {}
+    for trial in stage["trials"]:
+        counts[trial["status"]] = counts.get(trial["status"], 0) + 1
+    states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    console.print(
+        f"\n{stage['name']}: {len(stage['trials'])} trials ({states}); hypervolume {stage['hypervolume']:.4f}",
+        highlight=False,
+    )
+    table = _table("", "trial", "epochs", "val_accuracy", "latency ms", "params", "size")
+    rows = {trial["id"]: trial for trial in stage["trials"]}
+    for name in stage["frontier"]:
+        trial = rows[name]
+        _row(table, "frontier", trial["id"], trial["epochs"], trial["metrics"], _shape(trial["config"]))
+    table.add_section()
+    for label, key in (("default", "default"), ("random search", "random"), ("most parameters", "largest")):
+        if baselines.get(key) and baselines[key]["trial"] in rows:
+            trial = rows[baselines[key]["trial"]]
+            _row(table, label, trial["id"], trial["epochs"], trial["metrics"], _shape(trial["config"]))
+    if baselines.get("classical"):
+        _row(table, "classical", "", None, _validation(baselines["classical"]), baselines["classical"]["name"])
+    console.print(table)
+    for trial in stage["trials"]:
+        if trial["reason"]:
+            console.print(f"  {trial['id']} {trial['status']}: {trial['reason']}", highlight=False, markup=False)
+
+
+def _validation(classical: Json) -> Json:
+    return {f"val_{name}": value for name, value in classical["validation"].items()}
+
+
+def _print_chosen(chosen: Json, classical: Json | None, console: Console) -> None:
+    console.print(f"\nchosen: {chosen['trial']}", highlight=False)
+    table = _table("", "test", "95 % interval", "latency ms", "size MB", "params")
+    _test_row(table, "chosen", chosen["test"], chosen)
+    if classical:
+        _test_row(table, classical["name"], classical["test"], {})
+    console.print(table)
+    console.print(f"artifact: {chosen['artifact']}", highlight=False, markup=False, soft_wrap=True)
+    for sample in chosen["predictions"]:
+        verdict = "" if sample["label"] == sample["predicted"] else f" (labelled {sample['label']})"
+        console.print(
+            f"  {sample['input']!r} → {sample['predicted']} {sample['probability']:.2f}{verdict}",
+            highlight=False,
+            markup=False,
+        )
+
+
+def _test_row(table: Table, name: str, test: Json, figures: Json) -> None:
+    for metric, interval in test.items():
+        cells = (f"{figures[key]:,.4g}" if key in figures else "–" for key in ("latency_ms", "size_mb"))
+        params = f"{figures['params']:,}" if "params" in figures else "–"
+        table.add_row(
+            name,
+            f"{metric} {interval['value']:.4f}",
+            f"{interval['low']:.4f} to {interval['high']:.4f}",
+            *cells,
+            params,
+        )
+        name, figures = "", {}
+
+
+def _row(table: Table, label: str, trial: str, epochs: float | None, metrics: Json, shape: str) -> None:
+    table.add_row(
+        label,
+        trial,
+        "–" if epochs is None else f"{epochs:g}",
+        _cell(metrics.get("val_accuracy")),
+        _cell(metrics.get("latency_ms")),
+        f"{metrics['params']:,}" if "params" in metrics else "–",
+        shape,
+    )
+
+
+def _shape(config: Json) -> str:
+    names = ("n_layers", "d_model", "n_heads", "d_ff")
+    return "  ".join(f"{name} {config[name]}" for name in names if name in config)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else "–"
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for index, title in enumerate(titles):
+        last = index == len(titles) - 1 and title == "size"
+        table.add_column(title, justify="left" if index < 2 or last else "right", overflow="fold")
+    return table

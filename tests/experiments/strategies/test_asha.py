@@ -1,0 +1,64 @@
+"""ASHA decides exactly as Ray's own scheduler that is fed the same results."""
+
+import os
+import random
+from types import SimpleNamespace
+
+import pytest
+
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+from ray.tune.schedulers import AsyncHyperBandScheduler
+
+from experiments.engine.strategies.asha import Asha
+
+
+def interleaved(rng, trials, max_epochs):
+    """Reports of many trials in some order, each trial's epochs in theirs, until it is stopped."""
+    going = {trial: 0 for trial in range(trials)}
+    while going:
+        trial = rng.choice(list(going))
+        going[trial] += 1
+        stopped = yield trial, going[trial]
+        if stopped:
+            del going[trial]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("max_epochs", "eta", "grace"), [(9, 3, 1), (10, 4, 1), (27, 3, 1), (16, 2, 2), (5, 2.5, 1)])
+def test_decides_as_rays_scheduler(seed, max_epochs, eta, grace):
+    rng = random.Random(seed)
+    ours = Asha(Asha.Config(eta=eta, grace_period=grace), max_epochs)
+    rays = AsyncHyperBandScheduler("epoch", "score", "max", max_t=max_epochs, grace_period=grace, reduction_factor=eta)
+    heights = {trial: rng.random() for trial in range(40)}
+    for trial in heights:
+        rays.on_trial_add(None, SimpleNamespace(trial_id=trial))
+    reports = interleaved(rng, 40, max_epochs)
+    trial, epoch = next(reports)
+    stops = 0
+    while True:
+        score = round(heights[trial] * (1 - 0.7**epoch) + rng.gauss(0, 0.05), 2)  # rounded: ties happen
+        result = {"epoch": epoch, "score": score}
+        expected = rays.on_trial_result(None, SimpleNamespace(trial_id=trial), result)
+        verdict = ours.judge(trial, epoch, score)
+        assert verdict.upper() == expected
+        if verdict == "stop":
+            rays.on_trial_complete(None, SimpleNamespace(trial_id=trial), result)
+            stops += 1
+        try:
+            trial, epoch = reports.send(verdict == "stop")
+        except StopIteration:
+            break
+    assert stops == 40
+    assert [(m, dict(scores)) for m, scores in ours.rungs] == [(m, dict(s)) for m, s in rays._brackets[0]._rungs]
+
+
+@pytest.mark.parametrize(("eta", "grace"), [(1.0, 1), (0.5, 1), (3, 0)])
+def test_impossible_numbers_are_refused(eta, grace):
+    with pytest.raises(ValueError, match="greater than"):
+        Asha.Config(eta=eta, grace_period=grace)
+
+
+def test_grace_period_above_the_budget_is_refused():
+    with pytest.raises(ValueError, match="scheduler.grace_period must be at most epochs, got 5 above 4"):
+        Asha(Asha.Config(grace_period=5), 4)
