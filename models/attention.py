@@ -60,9 +60,10 @@ _SMALL = {torch.bfloat16: 256, torch.float32: 32}
 
 def _is_small(q_BHLK: Tensor) -> bool:
     # An exported graph has a dynamic length and must not branch on it.
-    if q_BHLK.device.type != "cpu" or torch.jit.is_tracing() or torch.compiler.is_exporting():
+    if q_BHLK.device.type != "cpu" or torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
         return False
-    return q_BHLK.shape[2] <= _SMALL.get(q_BHLK.dtype, 0)
+    length: int = q_BHLK.shape[2]
+    return length <= _SMALL.get(q_BHLK.dtype, 0)
 
 
 def _attend_plainly(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, mask: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.architecture import (
     Architecture,
@@ -17,6 +18,7 @@ from models.architecture import (
 from models.blocks import Block, make_norm
 from models.front_ends import PixelFrontEnd, TokenFrontEnd
 from models.heads import ClassificationHead
+from models.positions import added_positions
 
 __all__ = ["Architecture", "Classifier", "PixelSignature", "Signature", "TokenSignature", "build"]
 
@@ -34,6 +36,8 @@ class Classifier(nn.Module):
             else PixelFrontEnd(architecture, signature)
         )
         n = n_positions(architecture, signature)
+        self.positions = added_positions(architecture.positions, n, architecture.d_model)
+        self.embedding_norm = make_norm(architecture) if architecture.embedding_norm else None
         self.blocks = nn.ModuleList(Block(architecture, layer, n) for layer in architecture.layers)
         # A post-norm block ends in a norm; a pre-norm one leaves the sum bare.
         self.norm = make_norm(architecture) if architecture.norm_placement == "pre" else None
@@ -53,11 +57,20 @@ class Classifier(nn.Module):
 
     def encode(self, tokens: Tensor | None = None, keep: Tensor | None = None, pixels: Tensor | None = None) -> Tensor:
         """The last hidden states x_BLD; what stands at padded positions has no meaning."""
-        x_BLD: Tensor = self.front_end(pixels if tokens is None else tokens)
+        x_BLD: Tensor = self._embed(pixels if tokens is None else tokens)
         mask_B11L = None if keep is None else keep[:, None, None, :]
         for block in self.blocks:
             x_BLD = block(x_BLD, mask_B11L)
         return x_BLD if self.norm is None else self.norm(x_BLD)
+
+    def _embed(self, inputs: Tensor | None) -> Tensor:
+        x_BLD: Tensor = self.front_end(inputs)
+        if self.positions is not None:
+            x_BLD = self.positions(x_BLD)
+        if self.embedding_norm is not None:
+            x_BLD = self.embedding_norm(x_BLD)
+        dropout = self.architecture.dropout
+        return F.dropout(x_BLD, dropout) if self.training and dropout else x_BLD
 
 
 def build(architecture: Architecture, signature: dict[str, Any]) -> Classifier:

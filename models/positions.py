@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.architecture import Positions
+
 
 def sinusoids(n_positions: int, d_model: int) -> Tensor:
     """Fixed positions (Vaswani et al. 2017, arXiv:1706.03762, section 3.5): sine in even, cosine in odd places."""
@@ -69,6 +71,17 @@ class SinusoidalPositions(nn.Module):
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return x_BLD + self.weight[: x_BLD.shape[1]]
+
+
+def added_positions(positions: Positions, n_positions: int, d_model: int) -> nn.Module | None:
+    """What is added to the embeddings; None for the kinds that act in attention, and for none."""
+    match positions:
+        case "learned":
+            return LearnedPositions(n_positions, d_model)
+        case "sinusoidal":
+            return SinusoidalPositions(n_positions, d_model)
+        case _:
+            return None
 
 
 def _angles(n_positions: int, width: int) -> Tensor:
