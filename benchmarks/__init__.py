@@ -1,0 +1,1 @@
+"""Side by side with peers: one command each (`python -m benchmarks.<name>`); `results/` holds what they printed."""

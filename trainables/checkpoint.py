@@ -1,0 +1,92 @@
+"""Checkpoints: a folder of safetensors and JSON, from which training goes on or a model is read.
+
+config.json: format_version, architecture, signature, task and config, which rebuild the model and its data;
+model.safetensors: the weights; optimizer.safetensors: its tensors, as "<parameter>/<name>"; state.json: the place.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.architecture import Architecture
+from models.encoder import Classifier, build
+from trainables.loop import Loop
+
+FORMAT_VERSION = 1
+
+
+def save(folder: Path, loop: Loop, config: dict[str, Any]) -> None:
+    """Write a loop and the `config` from which its model and data are rebuilt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(_contiguous(loop.model.state_dict()), folder / "model.safetensors")
+    save_file(_contiguous(_optimizer_tensors(loop)), folder / "optimizer.safetensors")
+    state = {**loop.state(), "optimizer": loop.optimization.optimizer}
+    (folder / "state.json").write_text(json.dumps(state))
+    (folder / "config.json").write_text(json.dumps({"format_version": FORMAT_VERSION, **config}, indent=1))
+
+
+def load(folder: Path, loop: Loop) -> None:
+    """Let a loop go on where it was saved; its settings (learning rate, batch size …) stay those it was made with.
+
+    Raises ValueError when the checkpoint holds another architecture. After a change of the optimizer that begins
+    afresh.
+    """
+    _load_weights(folder, loop.model)
+    state = json.loads((folder / "state.json").read_text())
+    if state["optimizer"] == loop.optimization.optimizer:
+        _load_optimizer(loop, load_file(folder / "optimizer.safetensors"))
+    loop.load_state(state)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's config.json; raises ValueError when there is none or it is of a newer format."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no checkpoint: it has no config.json")
+    config: dict[str, Any] = json.loads(path.read_text())
+    if config["format_version"] > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format_version {config['format_version']}, this code reads up to {FORMAT_VERSION}; "
+            "update Fitformer"
+        )
+    return config
+
+
+def load_model(folder: Path) -> tuple[Classifier, dict[str, Any]]:
+    """The model of a checkpoint, and its config (architecture, signature, task, config)."""
+    config = read_config(folder)
+    model = build(Architecture.model_validate_json(json.dumps(config["architecture"])), config["signature"])
+    _load_weights(folder, model)
+    return model, config
+
+
+def _load_weights(folder: Path, model: nn.Module) -> None:
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint {folder} holds another architecture: {error}") from error
+
+
+def _optimizer_tensors(loop: Loop) -> dict[str, Tensor]:
+    names: dict[Tensor, str] = {parameter: name for name, parameter in loop.model.named_parameters()}
+    return {
+        f"{names[parameter]}/{key}": value
+        for parameter, entries in loop.optimizer.state.items()
+        for key, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _load_optimizer(loop: Loop, tensors: dict[str, Tensor]) -> None:
+    parameters = dict(loop.model.named_parameters())
+    for path, value in tensors.items():
+        name, key = path.rsplit("/", 1)
+        device = value.device if key == "step" else parameters[name].device
+        loop.optimizer.state[parameters[name]][key] = value.to(device)
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().to("cpu", copy=False).contiguous() for name, tensor in tensors.items()}
