@@ -136,7 +136,6 @@ _TYPES = {
     "tuple": "a list",
     "dict": "a mapping of names to values",
     "model": "a mapping of names to values",
-    "path": "a path",
     "none": "null",
     "finite": "a finite number",
 }

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -73,8 +73,6 @@ def _place(source: str, mark: yaml.Mark | None) -> str:
 class _Loader(yaml.SafeLoader):
     """Collects faults that do not stop the reading; what is ambiguous to the parser raises."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-
     def __init__(self, text: str, source: str) -> None:
         super().__init__(text)
         self._source = source
@@ -86,36 +84,35 @@ class _Loader(yaml.SafeLoader):
         self.faults.append(f"{_place(self._source, node.start_mark)} {text}")
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event = self.peek_event()
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                problem=f"the alias *{event.anchor} is refused; write the value out", problem_mark=event.start_mark
-            )
-        if self._depth >= _MAX_DEPTH:
-            raise yaml.MarkedYAMLError(
-                problem=f"must nest at most {_MAX_DEPTH} levels deep", problem_mark=event.start_mark
-            )
-        tag = getattr(event, "tag", None)
-        if tag is not None:
-            raise yaml.MarkedYAMLError(
-                problem=f"the tag {_short(tag)} is refused; write plain values", problem_mark=event.start_mark
-            )
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if refused := self._refused(event):
+            raise yaml.MarkedYAMLError(problem=refused, problem_mark=event.start_mark)
         self._depth += 1
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node
 
+    def _refused(self, event: yaml.Event) -> str | None:
+        tag = getattr(event, "tag", None)
+        if isinstance(event, yaml.AliasEvent):
+            return f"the alias *{event.anchor} is refused; write the value out"
+        if tag is not None:
+            return f"the tag {tag.replace('tag:yaml.org,2002:', '!!')} is refused; write plain values"
+        return f"must nest at most {_MAX_DEPTH} levels deep" if self._depth >= _MAX_DEPTH else None
+
     def mapping_of(self, node: yaml.MappingNode) -> Iterator[dict[str, Any]]:
         """Keys are unique text."""
         result: dict[str, Any] = {}
+        lines: dict[str, int] = {}
         yield result
         for key_node, value_node in node.value:
-            key = self.construct_object(key_node, deep=True)
+            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
             if not isinstance(key, str):
                 self.fault(key_node, f"the key {key!r} must be text; quote it")
-            elif key in result:
-                self.fault(key_node, f"duplicate key {key!r}, line {key_node.start_mark.line + 1}")
+            elif key in lines:
+                self.fault(key_node, f"duplicate key {key!r}, line {line}; it is in line {lines[key]} too")
             else:
+                lines[key] = line
                 result[key] = self.construct_object(value_node, deep=True)
 
     def integer_of(self, node: yaml.ScalarNode) -> int:
@@ -134,12 +131,12 @@ class _Loader(yaml.SafeLoader):
         return value
 
     def text_of(self, node: yaml.ScalarNode) -> str:
-        """Text that can be written again: no halves of a surrogate pair."""
-        value: str = node.value
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        """Text that can be written again: JSON's surrogate pairs joined, halves of one refused."""
+        try:
+            return node.value.encode("utf-16", "surrogatepass").decode("utf-16")  # type: ignore[no-any-return]
+        except UnicodeDecodeError:
             self.fault(node, "text must not hold lone surrogates")
             return ""
-        return value
 
 
 class _Dumper(yaml.SafeDumper):
@@ -147,10 +144,6 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
-
-
-def _short(tag: str) -> str:
-    return tag.replace("tag:yaml.org,2002:", "!!")
 
 
 _RESOLVERS = {
@@ -162,6 +155,7 @@ _RESOLVERS = {
         "-+.0123456789",
     ),
 }
+_Loader.yaml_implicit_resolvers = {}
 for _name, (_pattern, _first) in _RESOLVERS.items():
     _starts = ["" if character == "\0" else character for character in _first]
     for _class in (_Loader, _Dumper):
