@@ -1,0 +1,205 @@
+"""Labelled texts: drawn from a source, tokenized, written as Arrow files and mapped back into memory."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import tokenizers
+from numpy.typing import NDArray
+from pyarrow import ipc
+
+from tasks import batches, labels, splits, tokenizer
+from tasks.classification import Classification, Label
+from tasks.sources import Source
+from tasks.splits import NAMES
+from tasks.task import Batch, DataError
+
+PADDING_BATCH = 32  # the batch size for which padding is reported
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The examples of each split, before tokenization, and how they came about."""
+
+    labels: list[Label]
+    texts: Mapping[str, pa.Array]
+    targets: Mapping[str, NDArray[np.int64]]
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TextSplit:
+    """One split, mapped into memory (see `tasks.task.Split`): `ids` of all texts in a row, text i at
+    `offsets[i]:offsets[i + 1]`."""
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    lengths: NDArray[np.int32]
+    targets: NDArray[np.int64]
+    texts: pa.Array
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """`tokens` and `keep` (B, L), L the longest of the rows."""
+        lengths = self.lengths[rows]
+        place = np.arange(lengths.max(initial=0))
+        keep = place < lengths[:, None]
+        tokens = np.full(keep.shape, self.pad_id, np.int64)
+        tokens[keep] = self.ids[(self.offsets[rows][:, None] + place)[keep]]
+        return Batch({"tokens": tokens, "keep": keep}, self.targets[rows])
+
+    def raw(self, rows: NDArray[np.int64]) -> list[str]:
+        """The texts as they were read."""
+        return [str(text) for text in self.texts.take(pa.array(rows)).to_pylist()]
+
+
+def draw(source: Source, shares: Mapping[str, float], sample: int | None, seed: int) -> Texts:
+    """The source's rows in their splits; training rows cut down to a stratified `sample`. Raises DataError."""
+    distinct, targets = labels.encode(source.labels)
+    same = pc.index_in(source.texts, source.texts.unique()).to_numpy()
+    given = source.split.to_numpy(zero_copy_only=False).astype(str)
+    rows = splits.assign(splits.Examples(distinct, targets, same, given), shares, seed)
+    n_train = len(rows["train"])
+    rows["train"] = _sampled(rows["train"], targets, len(distinct), sample, seed)
+    texts = {name: source.texts.take(pa.array(rows[name])).combine_chunks() for name in NAMES}
+    record = {
+        "columns": {"text": source.columns.text, "label": source.columns.label, "split": source.columns.split},
+        "inferred": source.columns.inferred,
+        "splits": {name: _origin(name, given, shares, seed) for name in NAMES},
+        "n": {name: len(rows[name]) for name in NAMES},
+        "sample": {"rows": len(rows["train"]), "of": n_train} if sample else None,
+        "hash": {name: _hash(texts[name], targets[rows[name]], distinct) for name in NAMES},
+        "n_classes": len(distinct),
+        "warnings": [*_overlaps(texts), *_odd(source, sample, n_train)],
+    }
+    return Texts(distinct, texts, {name: targets[rows[name]] for name in NAMES}, record)
+
+
+def write(texts: Texts, model: tokenizers.Tokenizer, max_length: int, folder: Path) -> None:
+    """Tokenize with `model`, at most `max_length` tokens a text, and store; see `load`."""
+    model.enable_truncation(max_length)
+    model.no_padding()  # a batch is padded by who makes it, with the signature's pad_id
+    model.save(str(folder / "tokenizer.json"))
+    encoded = {name: tokenizer.encode(model, texts.texts[name].to_pylist()) for name in NAMES}
+    for name, (ids, lengths, _) in encoded.items():
+        _write_split(folder / f"{name}.arrow", ids, lengths, texts.targets[name], texts.texts[name])
+    signature = {
+        "input": "tokens",
+        "vocab_size": max(model.get_vocab().values()) + 1,
+        "max_length": max_length,
+        "pad_id": tokenizer.pad_id(model),
+        "n_classes": len(texts.labels),
+    }
+    _, lengths, n_cut = encoded["train"]
+    record = texts.record | _lengths(lengths, n_cut) | {"vocab_size": signature["vocab_size"]}
+    (folder / "record.json").write_text(json.dumps({"record": record, "labels": texts.labels, "signature": signature}))
+
+
+def load(folder: Path) -> Classification:
+    """What `write` stored; the splits stay on disk, mapped into memory."""
+    stored = json.loads((folder / "record.json").read_text())
+    pad_id = stored["signature"]["pad_id"]
+    return Classification(
+        folder=folder,
+        record=stored["record"],
+        labels=stored["labels"],
+        splits={name: _open_split(folder / f"{name}.arrow", pad_id) for name in NAMES},
+        signature=stored["signature"],
+        files={"tokenizer.json": folder / "tokenizer.json"},
+    )
+
+
+def _write_split(
+    path: Path, ids: NDArray[np.int32], lengths: NDArray[np.int32], targets: NDArray[np.int64], texts: pa.Array
+) -> None:
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    columns = {
+        "ids": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(ids)),
+        "length": pa.array(lengths),
+        "target": pa.array(targets),
+        "text": texts,
+    }
+    batch = pa.record_batch(columns)
+    with ipc.new_file(str(path), batch.schema) as file:
+        file.write_batch(batch)
+
+
+def _open_split(path: Path, pad_id: int) -> TextSplit:
+    batch = ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+    ids = batch.column("ids")
+    return TextSplit(
+        ids=ids.values.to_numpy(),  # zero-copy: to_numpy refuses to copy unless told otherwise
+        offsets=ids.offsets.to_numpy(),
+        lengths=batch.column("length").to_numpy(),
+        targets=batch.column("target").to_numpy(),
+        texts=batch.column("text"),
+        pad_id=pad_id,
+    )
+
+
+def _sampled(
+    train: NDArray[np.int64], targets: NDArray[np.int64], n_classes: int, sample: int | None, seed: int
+) -> NDArray[np.int64]:
+    if sample is None or sample >= len(train):
+        return train
+    if sample < n_classes:
+        raise DataError([f"sample: {sample:,} rows are fewer than the {n_classes:,} classes; ask for one of each."])
+    return train[splits.sample(targets[train], sample, seed)]
+
+
+def _origin(name: str, given: NDArray[Any], shares: Mapping[str, float], seed: int) -> str:
+    if name == "train" or (given == name).any():
+        return "given" if (given == name).any() else "the rows of no other split"
+    return f"{shares[name]:.0%} of the training rows, stratified, seed {seed}"
+
+
+def _hash(texts: pa.Array, targets: NDArray[np.int64], distinct: list[Label]) -> str:
+    """SHA-256 of a split's texts and labels, in order."""
+    _, offsets, characters = texts.buffers()
+    found = hashlib.sha256(json.dumps(distinct).encode())
+    for part in (offsets, characters, targets.data):
+        found.update(part)
+    return found.hexdigest()
+
+
+def _overlaps(texts: Mapping[str, pa.Array]) -> list[str]:
+    """A warning for each split with texts that training has too."""
+    shared = {name: int(pc.sum(pc.is_in(texts[name], texts["train"])).as_py()) for name in NAMES[1:]}
+    return [
+        f"{n:,} of {len(texts[name]):,} {name} texts are in the training split too; scores on them flatter."
+        for name, n in shared.items()
+        if n
+    ]
+
+
+def _odd(source: Source, sample: int | None, n_train: int) -> list[str]:
+    found = []
+    if source.left_out:
+        found.append(f"{source.left_out:,} test rows of the data gave way to the given test file.")
+    if sample and sample > n_train:
+        found.append(f"A sample of {sample:,} was asked for; all {n_train:,} training rows are used.")
+    return found
+
+
+def _lengths(lengths: NDArray[np.int32], n_cut: int) -> dict[str, Any]:
+    """What the report says of the lengths of the training texts, and of the padding they cost."""
+    bucketed = batches.padding(lengths, batches.bucketed(lengths, PADDING_BATCH, seed=0, epoch=0))
+    unsorted = batches.padding(lengths, batches.shuffled(len(lengths), PADDING_BATCH, seed=0))
+    return {
+        "lengths": {
+            "mean": round(float(lengths.mean()), 2),
+            "p99": int(np.quantile(lengths, 0.99)),
+            "max": int(lengths.max()),
+            "cut": n_cut,
+        },
+        "padding": {"batch_size": PADDING_BATCH, "bucketed": round(bucketed, 4), "unbucketed": round(unsorted, 4)},
+    }
