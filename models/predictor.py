@@ -86,7 +86,8 @@ class Tokens:
         self.pad_id: int = signature["pad_id"]
         self.tokenizer = Tokenizer.from_file(str(folder / self.files[0]))
         self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(signature["max_length"])
+        if not (cut := self.tokenizer.truncation) or cut["max_length"] > signature["max_length"]:
+            self.tokenizer.enable_truncation(signature["max_length"])
 
     def read(self, texts: Sequence[Any]) -> list[npt.NDArray[np.int64]]:
         """One array of ids a text; a text without any token is one padding token."""
