@@ -13,7 +13,7 @@ import os
 import platform
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,13 @@ class LayerTable:
         name = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()[:12]
         self.path = folder / f"latency-{name}.json"
         self.parts: dict[str, dict[str, Any]] = self._stored()
+
+    @classmethod
+    def given(cls, target: Target, length: int, parts: Iterable[dict[str, Any]]) -> Self:
+        """A table of parts measured elsewhere, to predict from."""
+        table = cls(Path(os.devnull), target, [length])
+        table.parts = {_key(part["shape"]): part for part in parts}
+        return table
 
     def measure(self, architectures: Iterable[Architecture], signature: dict[str, Any]) -> int:
         """Measure what these are made of and the table lacks (or has from a disturbed machine); how much it was."""

@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
+from trainables.parsing import parse
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -50,6 +52,18 @@ class Routine(Protocol):
 
 class Infeasible(ValueError):
     """The configuration itself cannot work (out of memory, shapes): ranked last and never retried as it is."""
+
+
+def check(name: str, values: Mapping[str, Any], data: Any | None) -> None:
+    """Raises ValueError where `values` make no config of the routine, or one that does not fit the data.
+
+    A routine says the latter itself, if it can: `check(config, data)`.
+    """
+    kind = load(name)
+    config = parse(kind.Config, values)
+    fits = getattr(kind, "check", None)
+    if fits is not None and data is not None:
+        fits(config, data)
 
 
 def find() -> list[str]:

@@ -8,15 +8,16 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import tasks
-from models.architecture import Architecture
+from models import cost, pretrained
+from models.architecture import Architecture, check_fit, parse_signature
 from models.encoder import Classifier, build
 from tasks.task import Data
-from trainables import checkpoint
+from trainables import checkpoint, layers
+from trainables.data import prepare
 from trainables.loop import Examples, Loop, Optimization
-from trainables.parsing import parse
 from trainables.routine import Workspace
 
+BYTES_FP32 = 4
 FREE = {"dropout", "pooling"}  # what a pretrained model does not fix
 
 
@@ -44,10 +45,33 @@ class TrainConfig(Architecture, Optimization):
         return self
 
 
+def make_model(config: TrainConfig, signature: dict[str, Any]) -> Classifier:
+    """A model for the signature: freshly initialised from torch's generator, or with pretrained weights."""
+    model = build(architecture(config), signature)
+    if config.pretrained is not None:
+        pretrained.load_into(model, config.pretrained)
+    return model
+
+
+def architecture(config: TrainConfig) -> Architecture:
+    """The architecture that a config gives, or its pretrained model."""
+    if config.pretrained is None:
+        return Architecture(**config.model_dump(include=set(Architecture.model_fields)))
+    given = config.model_dump(include=FREE & config.model_fields_set)
+    return pretrained.architecture(config.pretrained).model_copy(update=given)
+
+
+def check(config: TrainConfig, data: Data) -> None:
+    """Raises ValueError where the model of a config does not fit the data: before any trial starts."""
+    check_fit(architecture(config), parse_signature(data.signature))
+
+
 class Train:
     """Trains one classifier on one task."""
 
     Config = TrainConfig
+    architecture = staticmethod(architecture)
+    check = staticmethod(check)
 
     def __init__(self, config: TrainConfig, workspace: Workspace) -> None:
         self.config, self.workspace = config, workspace
@@ -88,28 +112,16 @@ class Train:
         return (1 - smoothing) * loss - smoothing * F.log_softmax(logits_BC.float(), dim=-1).mean()
 
     def _cost(self) -> dict[str, float]:
-        params = sum(parameter.numel() for parameter in self.model.parameters())
-        return {"params": params, "size_mb": params * 4 / 1e6}
-
-
-def prepare(task: dict[str, Any], cache: Path) -> Data:
-    """The data of a task block: `name` and the task's own settings. ValueError with one line a fault."""
-    found = tasks.load(task["name"])
-    settings = {key: value for key, value in task.items() if key != "name"}
-    return found.prepare(parse(found.Config, settings, "task"), cache)
-
-
-def make_model(config: TrainConfig, signature: dict[str, Any]) -> Classifier:
-    """A model for the signature: freshly initialised from torch's generator, or with pretrained weights."""
-    if config.pretrained is None:
-        return build(Architecture(**config.model_dump(include=set(Architecture.model_fields))), signature)
-    from models import pretrained  # only needed here
-
-    given = config.model_dump(include=FREE & config.model_fields_set)
-    architecture = pretrained.architecture(config.pretrained).model_copy(update=given)
-    model = build(architecture, signature)
-    pretrained.load_into(model, config.pretrained)
-    return model
+        lengths = self.data.splits["validation"].lengths
+        shape = (self.model.architecture, self.data.signature)
+        params = cost.params(*shape)
+        found = {
+            "params": params,
+            "flops": cost.flops(*shape, round(float(lengths.mean()))),
+            "size_mb": params * BYTES_FP32 / 1e6,
+        }
+        table = self.workspace.inputs.get("layer_table")
+        return {**found, "latency_ms": layers.read(table).predict(*shape)} if table else found
 
 
 ROUTINE = Train

@@ -132,18 +132,14 @@ class Director:
         start = None
         if proposal.start is not None:
             start = self.trials[stage.name, proposal.start[0]].checkpoint
-        return Segment(
-            len(self.segments), stage.name, proposal.trial, 0, proposal.config, proposal.epochs, start
-        )
+        return Segment(len(self.segments), stage.name, proposal.trial, 0, proposal.config, proposal.epochs, start)
 
     def _retry(self, trial: Trial) -> Segment:
         last = max(
             (s for s in self.segments.values() if (s.stage, s.trial) == (trial.stage, trial.number)),
             key=lambda segment: segment.number,
         )
-        return replace(
-            last, number=len(self.segments), attempt=trial.attempts, start=trial.checkpoint or last.start
-        )
+        return replace(last, number=len(self.segments), attempt=trial.attempts, start=trial.checkpoint or last.start)
 
     # What happened
 

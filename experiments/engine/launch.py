@@ -59,6 +59,11 @@ def connect(address: str | None) -> None:
     ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
 
 
+def disconnect() -> None:
+    """Leaves the cluster; one of our own ends."""
+    ray.shutdown()
+
+
 def resources(cpu: float, gpu: float | str) -> Resources:
     """What a trial gets on this cluster: with `gpu: auto` one GPU where there are any.
 
@@ -83,7 +88,9 @@ def _unusable_gpu(gpu: float) -> list[str]:
     reason = ray.get(ray.remote(_gpu_fault).options(num_cpus=0, num_gpus=gpu).remote())
     if not reason:
         return []
-    return [f"the machine has a GPU that torch cannot use ({reason}); install a CUDA build of torch or set resources.gpu to 0"]
+    return [
+        f"the machine has a GPU that torch cannot use ({reason}); install a CUDA build of torch or set resources.gpu to 0"
+    ]
 
 
 def _gpu_fault() -> str:
@@ -92,7 +99,9 @@ def _gpu_fault() -> str:
 
     if torch.cuda.is_available():
         return ""
-    return f"torch {torch.__version__}: " + ("no CUDA in this build" if torch.version.cuda is None else "no driver or device")
+    return f"torch {torch.__version__}: " + (
+        "no CUDA in this build" if torch.version.cuda is None else "no driver or device"
+    )
 
 
 def slots(wanted: Resources) -> int:

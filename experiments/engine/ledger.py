@@ -42,9 +42,7 @@ def _parse(path: Path, data: bytes) -> tuple[list[Record], int]:
         if record is None and number == len(lines) and not line.endswith(b"\n"):
             break
         if record is None:
-            raise LedgerError(
-                f"{path}: line {number} is damaged (checksum does not match); restore it from a copy"
-            )
+            raise LedgerError(f"{path}: line {number} is damaged (checksum does not match); restore it from a copy")
         records.append(record)
         good += len(line)
     return records, good

@@ -92,7 +92,7 @@ class Stage(_Model):
 
     name: Annotated[str, AfterValidator(_stage_name), Field(json_schema_extra={"pattern": f"^{_STAGE_NAME}$"})]
     """Addresses the stage: --set stages.NAME.trials=5."""
-    routine: str = Field("train", min_length=1)
+    routine: str = Field(default="train", min_length=1)
     """What a trial does: a name in trainables/, or file.py:CLASS."""
     space: Annotated[
         tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str]), Field(min_length=1)
@@ -144,7 +144,7 @@ def _whole_above_one(value: float | str) -> float | str:
 class Resources(_Model):
     """What one trial gets."""
 
-    cpu: float = Field(1.0, gt=0, allow_inf_nan=False)
+    cpu: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """CPU cores."""
     gpu: Annotated[
         Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)], AfterValidator(_whole_above_one)
@@ -155,7 +155,7 @@ class Resources(_Model):
 class Finalists(_Model):
     """What happens after the last trial."""
 
-    count: int = Field(3, ge=1)
+    count: int = Field(default=3, ge=1)
     """How many of the frontier are exported and measured."""
 
 
@@ -186,7 +186,7 @@ class Spec(_Model):
     """What one trial gets."""
     time: Annotated[float | None, BeforeValidator(seconds, json_schema_input_type=float | str | None)] = None
     """Time budget of all stages: seconds, or 90s, 10m, 2h; null: none."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """All randomness follows from it."""
     finalists: Finalists = Finalists()
     """What happens after the last trial."""

@@ -41,7 +41,7 @@ def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
         f"\n{stage['name']}: {len(stage['trials'])} trials ({states}); hypervolume {stage['hypervolume']:.4f}",
         highlight=False,
     )
-    table = _table("", "trial", "epochs", "val_accuracy", "latency ms", "params", "size")
+    table = _table("", "trial", "epochs", "val_accuracy", "latency ms", "params", "layers×d_model×d_ff")
     rows = {trial["id"]: trial for trial in stage["trials"]}
     for name in stage["frontier"]:
         trial = rows[name]
@@ -107,8 +107,10 @@ def _row(table: Table, label: str, trial: str, epochs: float | None, metrics: Js
 
 
 def _shape(config: Json) -> str:
-    names = ("n_layers", "d_model", "n_heads", "d_ff")
-    return "  ".join(f"{name} {config[name]}" for name in names if name in config)
+    """Layers × width × feed-forward, and heads, as far as the configuration says."""
+    sizes = [str(config[name]) for name in ("n_layers", "d_model", "d_ff") if name in config]
+    heads = f", {config['n_heads']} heads" if "n_heads" in config else ""
+    return "×".join(sizes) + heads
 
 
 def _cell(value: object) -> str:
@@ -118,6 +120,6 @@ def _cell(value: object) -> str:
 def _table(*titles: str) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False)
     for index, title in enumerate(titles):
-        last = index == len(titles) - 1 and title == "size"
-        table.add_column(title, justify="left" if index < 2 or last else "right", overflow="fold")
+        last = index == len(titles) - 1 and "×" in title
+        table.add_column(title, justify="left" if index < 2 or last else "right", no_wrap=True)
     return table

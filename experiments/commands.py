@@ -1,0 +1,229 @@
+"""What each command of the command line does. Heavy libraries are imported where they are needed."""
+
+import math
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from experiments.engine import runs
+from experiments.engine import spec as specs
+from trainables.parsing import ParseError
+
+Outcome = int | dict[str, Any] | list[Any]
+
+
+def list_(options: Namespace, console: Console) -> Outcome:
+    """The experiments in this repository."""
+    found = [specs.load(name) for name in specs.find()]
+    if options.json:
+        return [{"name": spec.name, "description": spec.description} for spec in found]
+    for spec in found:
+        console.print(f"{spec.name:<20} {spec.description}", highlight=False, markup=False)
+    return 0
+
+
+def show(options: Namespace, console: Console) -> Outcome:
+    """An experiment resolved."""
+    spec = specs.load(options.experiment, options.settings, smoke=options.smoke)
+    stages = [_stage(stage) for stage in spec.stages]
+    if options.json:
+        return {"spec": spec.resolved(), "stages": stages}
+    console.print(Syntax(spec.to_yaml(), "yaml", background_color="default"))
+    for stage in stages:
+        _print_stage(stage, console)
+    console.print(f"time budget: {f'{spec.time:g} s' if spec.time else 'none'}", highlight=False)
+    return 0
+
+
+def _stage(stage: specs.Stage) -> dict[str, Any]:
+    space = stage.search_space()
+    size = space.size()
+    return {
+        "name": stage.name,
+        "searcher": stage.search.searcher.name,
+        "scheduler": stage.search.scheduler.name,
+        "trials": stage.trials,
+        "epochs": stage.epochs,
+        "size": size if math.isfinite(size) else "infinite",
+        "space": space.describe(),
+    }
+
+
+def _print_stage(stage: dict[str, Any], console: Console) -> None:
+    trials = "trials until the time is up" if stage["trials"] is None else f"{stage['trials']} trials"
+    strategy = f"{stage['searcher']} + {stage['scheduler']}"
+    console.print(
+        f"stage {stage['name']}: {strategy}, {trials} of at most {stage['epochs']} epochs, {stage['size']} points",
+        highlight=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    for title in ("parameter", "kind", "range", "default", "only when"):
+        table.add_column(title)
+    for row in stage["space"]:
+        table.add_row(row["name"], row["kind"], str(row["range"]), str(row["default"]), row["condition"] or "")
+    console.print(table)
+
+
+def run(options: Namespace, console: Console) -> Outcome:
+    """Runs an experiment of the repository or of a file."""
+    spec = specs.load(options.experiment, options.settings, smoke=options.smoke)
+    return _run(spec, options, console)
+
+
+def fit(options: Namespace, console: Console) -> Outcome:
+    """Makes the experiment that a data file and limits amount to, prints it, runs it."""
+    from experiments.engine import fit as fitting
+    from trainables.adapter import default_cache
+    from trainables.data import prepare
+
+    names = fitting.Wish.__dataclass_fields__
+    wish = fitting.Wish(**{name: getattr(options, name) for name in names})
+    faults = _faults_of(lambda: fitting.spec(wish, 1))
+    data = None
+    try:
+        data = prepare(fitting.task(wish), default_cache())
+    except ValueError as error:
+        faults += getattr(error, "faults", None) or str(error).splitlines()
+    if faults or data is None:
+        raise ParseError(faults)
+    spec = fitting.spec(wish, len(data.splits["train"]))
+    console.print(Syntax(spec.to_yaml(), "yaml", background_color="default"))
+    return _run(spec, options, console)
+
+
+def _faults_of(work: Any) -> list[str]:
+    try:
+        work()
+    except ValueError as error:
+        return list(getattr(error, "faults", None) or str(error).splitlines())
+    return []
+
+
+def _run(spec: specs.Spec, options: Namespace, console: Console) -> int:
+    from experiments.engine import launch  # first: it sets Ray's environment before Ray is imported
+    from experiments.engine import plan as plans
+    from experiments.engine import run as running
+    from experiments.engine.report.text import print_report
+    from trainables.adapter import default_cache
+
+    storage: list[Path] = []
+    faults = _faults_of(lambda: storage.append(runs.storage_folder(options.storage)))
+    plans_made: list[plans.Plan] = []
+    faults += _faults_of(lambda: plans_made.append(plans.prepare(spec, default_cache())))
+    if faults:
+        raise ParseError(faults)
+    _say_data(plans_made[0].data.record, console)
+    code, folder = running.run(plans_made[0], storage[0], console, address=options.address, new=options.new)
+    launch.disconnect()
+    print_report(_summary(runs.find(storage[0], str(folder))), console)
+    return code
+
+
+def _say_data(record: dict[str, Any], console: Console) -> None:
+    for line in record.get("said", []):
+        console.print(line, markup=False, highlight=False)
+
+
+def report(options: Namespace, console: Console) -> Outcome:
+    """What a run found."""
+    from experiments.engine.report.text import print_report
+
+    told = _summary(runs.find(runs.storage_folder(options.storage), options.run))
+    if options.json:
+        return told
+    print_report(told, console)
+    return 0
+
+
+def _summary(found: runs.Run) -> dict[str, Any]:
+    from experiments.engine import history
+    from experiments.engine.report.summary import summary
+
+    told = summary(found.header, history.fold(found.records), found.folder)
+    return {**told, "finished": found.finished}
+
+
+def list_runs(options: Namespace, console: Console) -> Outcome:
+    """The runs there are, newest first."""
+    rows = [
+        {
+            "run": run.name,
+            "experiment": run.header["spec"]["name"],
+            "fingerprint": run.header["fingerprint"],
+            "finished": run.finished,
+            "folder": str(run.folder),
+        }
+        for run in runs.every(runs.storage_folder(options.storage))
+    ]
+    if options.json:
+        return rows
+    for row in rows:
+        console.print(f"{row['run']:<48} {'finished' if row['finished'] else 'unfinished'}", highlight=False)
+    return 0
+
+
+def delete_run(options: Namespace, console: Console) -> Outcome:
+    """Removes one run."""
+    found = runs.find(runs.storage_folder(options.storage), options.run)
+    runs.delete(found)
+    console.print(f"deleted {found.folder}", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def predict(options: Namespace, console: Console) -> Outcome:
+    """Labels for one text or for every line of a file."""
+    from models.predictor import Predictor
+
+    predictor = Predictor(_artifact(options))
+    inputs = _inputs(options)
+    answers = predictor.predict(inputs, top=options.top)
+    if options.json:
+        return [
+            {
+                "input": text if isinstance(text, str) else None,
+                "labels": [{"label": a, "probability": p} for a, p in top],
+            }
+            for text, top in zip(inputs, answers, strict=True)
+        ]
+    for text, top in zip(inputs, answers, strict=True):
+        shown = "  ".join(f"{label} {probability:.3f}" for label, probability in top)
+        console.print(
+            f"{shown}\t{text if isinstance(text, str) else ''}", highlight=False, markup=False, soft_wrap=True
+        )
+    return 0
+
+
+def _artifact(options: Namespace) -> Path:
+    folder = Path(options.artifact)
+    if folder.is_dir():
+        return folder
+    try:
+        found = runs.find(runs.storage_folder(options.storage), options.artifact)
+    except ValueError as error:
+        raise ValueError(f"artifact {options.artifact!r} is neither a folder nor a run: {error}") from None
+    told = _summary(found)
+    if told["chosen"] is None:
+        raise ValueError(f"run {found.name} has no chosen artifact; see `report {found.name}`")
+    return Path(told["chosen"]["artifact"])
+
+
+def _inputs(options: Namespace) -> list[Any]:
+    if (options.text is None) == (options.file is None):
+        raise ValueError("predict needs either a text or --file, one of the two")
+    if options.text is not None:
+        return [options.text]
+    path = Path(options.file)
+    if not path.is_file():
+        raise ValueError(f"--file {options.file!r} does not exist")
+    if path.suffix == ".npy":
+        import numpy as np
+
+        return list(np.load(path, allow_pickle=False))
+    try:
+        return path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--file {options.file!r} must be UTF-8 text, one input a line, or .npy: {error}") from None

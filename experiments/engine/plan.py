@@ -1,0 +1,199 @@
+"""From a spec to the stages that a director runs, and to what a segment's trainable is told.
+
+`prepare` does every check that needs data, spaces and routines, so that nothing starts that cannot work.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.engine import strategies
+from experiments.engine.director import Director, Trial
+from experiments.engine.director import Stage as Step
+from experiments.engine.events import Segment
+from experiments.engine.frontier import score
+from experiments.engine.report.summary import CLASSICAL, FINALISTS, LAYERS, choice, picks
+from experiments.engine.spec import Spec, Stage
+from experiments.engine.strategies import Strategy
+from experiments.engine.strategies.listed import Listed
+from experiments.engine.strategies.pair import Pair
+from models.latency import Target
+from searchspaces import Space
+from tasks.task import Data
+from trainables import routine
+from trainables.parsing import ParseError, parse
+from trainables.data import prepare as open_data
+
+Config = dict[str, Any]
+
+# What may change between two runs of the same experiment without making it another one.
+_FREE = ("description", "time", "resources", "smoke")
+# Draws whose layers are measured before the search; a layer met later is interpolated.
+_SAMPLED_DRAWS = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A spec that can work: its spaces by stage, and what is known of its data."""
+
+    spec: Spec
+    spaces: Mapping[str, Space]
+    data: Data
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what is run: spec, spaces and data. Equal fingerprints are the same experiment."""
+        spec = {key: value for key, value in self.spec.resolved().items() if key not in _FREE}
+        parts = [spec, {name: space.to_json() for name, space in self.spaces.items()}, self.data.record["fingerprint"]]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def steps(self) -> list[Step]:
+        """The stages in order: layer table, classical baseline, the declared searches, the finalists."""
+        timed = self._timed_layers()
+        first = [Step(LAYERS, "layers", self._layers, alone=True)] if timed else []
+        before = tuple(step.name for step in first)
+        steps = [*first, Step(CLASSICAL, "classical", self._classical, after=before)]
+        for stage in self.spec.stages:
+            steps.append(self._search(stage, before))
+            before = (*before, stage.name)
+        return [*steps, Step(FINALISTS, "finalist", self._finalists, after=(*before, CLASSICAL), alone=True)]
+
+    def expected(self) -> dict[str, int | None]:
+        """How many trials each stage may have."""
+        searches = {stage.name: stage.trials for stage in self.spec.stages}
+        return {**searches, CLASSICAL: 1, FINALISTS: self.spec.finalists.count, **self._timed_layers()}
+
+    def job(self, director: Director, folder: Path, resources: Mapping[str, float]) -> Callable[[Segment], Config]:
+        """What a segment's trainable is told, as a function of the segment."""
+
+        def told(segment: Segment) -> Config:
+            step = director.stages[segment.stage]
+            start = {"path": segment.start.path} if segment.start else None
+            trial = Trial(segment.stage, segment.trial, segment.config).id
+            return {
+                "routine": step.routine,
+                "segment": {"number": segment.number, "id": trial, "start": start},
+                "values": {**step.common, **segment.config, "seed": self._seed(segment)},
+                "folder": str(folder),
+                "inputs": _inputs(director),
+                "checkpoints": step.timed,
+                "resources": dict(resources),
+            }
+
+        return told
+
+    # The stages' strategies
+
+    def _timed_layers(self) -> dict[str, int]:
+        """The layer table is a stage of one trial where a search asks for latency."""
+        return {LAYERS: 1} if "latency_ms" in {**self.spec.objectives, **self.spec.constraints} else {}
+
+    def _search(self, stage: Stage, after: tuple[str, ...]) -> Step:
+        name, direction = next(iter(self.spec.objectives.items()))
+
+        def plan(_: Director) -> Strategy:
+            space, search = self.spaces[stage.name], stage.search
+            searcher = strategies.load(search.searcher.name, "SEARCHER")
+            scheduler = strategies.load(search.scheduler.name, "SCHEDULER")
+            return Pair(
+                searcher=searcher(searcher.Config(**search.searcher.options), space, self.spec.seed),
+                scheduler=scheduler(scheduler.Config(**search.scheduler.options), stage.epochs),
+                first=[space.default(), *space.points(stage.initial)],
+                trials=stage.trials,
+                epochs=stage.epochs,
+                score=lambda metrics: score(metrics, name, direction),
+            )
+
+        return Step(
+            stage.name,
+            stage.routine,
+            plan,
+            after=after,
+            timed=True,
+            watched=tuple(self.spec.objectives),
+            common={**stage.options, "task": self._task(), "epochs": stage.epochs},
+        )
+
+    def _layers(self, _: Director) -> Strategy:
+        configs = [config for stage in self.spec.stages for config in self._sampled(stage)]
+        return Listed([{"task": self._task(), "target": self.spec.target, "configs": configs}])
+
+    def _sampled(self, stage: Stage) -> list[Config]:
+        space = self.spaces[stage.name]
+        draws = [space.default(), *space.points(stage.initial)]
+        draws += [space.draw(self.spec.seed, index) for index in range(_SAMPLED_DRAWS)]
+        return [{"routine": stage.routine, "values": {**self._common(stage), **draw}} for draw in draws]
+
+    def _classical(self, _: Director) -> Strategy:
+        return Listed([{"task": self._task()}])
+
+    def _finalists(self, director: Director) -> Strategy:
+        spec = self.spec.resolved()
+        chosen = picks(director.of_stage(self.spec.stages[-1].name), spec)
+        return Listed([self._finalist(trial) for trial in chosen if trial.checkpoint is not None])
+
+    def _finalist(self, trial: Trial) -> Config:
+        assert trial.checkpoint is not None
+        return {
+            "task": self._task(),
+            "trial": trial.id,
+            "checkpoint": trial.checkpoint.path,
+            "target": self.spec.target,
+            "experiment": self.spec.name,
+        }
+
+    def _common(self, stage: Stage) -> Config:
+        return {**stage.options, "task": self._task(), "epochs": stage.epochs}
+
+    def _task(self) -> Config:
+        return {"name": self.spec.task.name, **self.spec.task.options}
+
+    def _seed(self, segment: Segment) -> int:
+        text = f"{self.spec.seed}/{segment.stage}/{segment.trial}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+
+
+def _inputs(director: Director) -> Config:
+    measured = [trial for trial in director.of_stage(LAYERS) if trial.reports]
+    return {"layer_table": measured[0].metrics["table"]} if measured else {}
+
+
+def prepare(spec: Spec, cache: Path) -> Plan:
+    """The plan of a spec. Raises ParseError with every fault of its data, target, routines and points."""
+    faults: list[str] = []
+    faults += _faults(lambda: parse(Target, spec.target, "target"))
+    data: list[Data] = []
+    faults += _faults(lambda: data.append(open_data({"name": spec.task.name, **spec.task.options}, cache)))
+    spaces = {stage.name: stage.search_space() for stage in spec.stages}
+    plan = Plan(spec, spaces, data[0]) if data else None
+    for stage in spec.stages:
+        faults += _routine_faults(stage, spaces[stage.name], plan)
+    if faults or plan is None:
+        raise ParseError(faults)
+    return plan
+
+
+def _routine_faults(stage: Stage, space: Space, plan: Plan | None) -> list[str]:
+    """Whether the default point and the user's own make a config of the routine."""
+    found: list[str] = []
+    points = [space.default(), *space.points(stage.initial)]
+    for point in points:
+        values = {**stage.options, **point, "task": plan._task() if plan else {"name": ""}, "epochs": stage.epochs}
+        found += _faults(lambda values=values: routine.check(stage.routine, values, plan.data if plan else None))
+    return [f"stages.{stage.name}: {line}" for line in dict.fromkeys(found)]
+
+
+def _faults(work: Callable[[], Any]) -> list[str]:
+    try:
+        work()
+    except ValueError as error:
+        return list(getattr(error, "faults", None) or str(error).splitlines())
+    return []
+
+
+def chosen_metric(spec: Spec) -> tuple[str, Any]:
+    """The metric that picks, and its direction."""
+    return choice(spec.resolved())
