@@ -3,6 +3,8 @@
 Bucketing as in Sockeye and fairseq: shuffle, sort within pools of many batches, shuffle the batches.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,7 @@ Rows = NDArray[np.int64]
 # A pool of this many batches is sorted at once: enough that little padding is left, few enough that the batches of
 # an epoch still differ from those of the last one.
 POOL = 100
+USUAL_BATCH = 32
 
 
 def bucketed(lengths: NDArray[np.int32], batch_size: int, seed: int, epoch: int) -> list[Rows]:
@@ -27,16 +30,26 @@ def sorted_by_length(lengths: NDArray[np.int32], batch_size: int) -> list[Rows]:
     return _cut(_by_length(np.arange(len(lengths)), lengths), batch_size)
 
 
-def shuffled(n: int, batch_size: int, seed: int) -> list[Rows]:
-    """Every row once, without regard to length: what `padding` is compared with."""
-    return _cut(np.random.default_rng(seed).permutation(n), batch_size)
-
-
 def padding(lengths: NDArray[np.int32], batches: list[Rows]) -> float:
     """Share of the positions in `batches` that are padding."""
     filled = sum(int(lengths[rows].sum()) for rows in batches)
     there = sum(int(lengths[rows].max()) * len(rows) for rows in batches)
     return 1 - filled / there if there else 0.0
+
+
+def figures(lengths: NDArray[np.int32]) -> dict[str, Any]:
+    """What a record says of the training lengths, and of the padding they cost in batches of a usual size."""
+    shuffled = _cut(np.random.default_rng(0).permutation(len(lengths)), USUAL_BATCH)
+    shares = {"bucketed": bucketed(lengths, USUAL_BATCH, seed=0, epoch=0), "unbucketed": shuffled}
+    return {
+        "lengths": {
+            "mean": round(float(lengths.mean()), 2),
+            "p99": int(np.quantile(lengths, 0.99)),
+            "max": int(lengths.max()),
+        },
+        "padding": {"batch_size": USUAL_BATCH}
+        | {name: round(padding(lengths, batches), 4) for name, batches in shares.items()},
+    }
 
 
 def _by_length(rows: Rows, lengths: NDArray[np.int32]) -> Rows:

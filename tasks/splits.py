@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.labels import Label
+from tasks.stratified import Rows, divide, sample
 from tasks.task import DataError
-
-Rows = NDArray[np.int64]
 
 NAMES = ("train", "validation", "test")
 ALIASES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
@@ -26,6 +25,24 @@ class Examples:
     targets: Rows
     same: Rows
     given: NDArray[Any]
+
+
+def draw(
+    examples: Examples, shares: Mapping[str, float], size: int | None, seed: int
+) -> tuple[dict[str, Rows], dict[str, Any]]:
+    """(rows by split, what to record of it); the training rows cut down to a sample of `size`. Raises DataError."""
+    rows = assign(examples, shares, seed)
+    n_train = len(rows["train"])
+    if size:
+        rows["train"] = _sampled(rows["train"], examples, size, seed)
+    record = {
+        "splits": {name: _origin(name, examples.given, shares, seed) for name in NAMES},
+        "n": {name: len(rows[name]) for name in NAMES},
+        "sample": {"rows": len(rows["train"]), "of": n_train} if size else None,
+        "n_classes": len(examples.labels),
+        "warnings": _overlaps(examples, rows) + _short(size, n_train),
+    }
+    return rows, record
 
 
 def assign(examples: Examples, shares: Mapping[str, float], seed: int) -> dict[str, Rows]:
@@ -51,42 +68,6 @@ def _drawn(examples: Examples, pool: Rows, parts: Mapping[str, float], seed: int
     if found := _faults(targets, examples.labels, list(parts)):
         raise DataError(found)
     return {name: pool[np.isin(group, groups)] for name, groups in divide(targets, parts, seed).items()}
-
-
-def divide(targets: Rows, parts: Mapping[str, float], seed: int) -> dict[str, Rows]:
-    """Rows by part, the rest as "train": of each class the given share, at least one row, drawn by `seed`."""
-    rng = np.random.default_rng(seed)
-    drawn: dict[str, list[Rows]] = {name: [] for name in ("train", *parts)}
-    for target in np.unique(targets):
-        rows = rng.permutation(np.flatnonzero(targets == target))
-        n = len(rows)
-        for later, (name, share) in zip(reversed(range(len(parts))), parts.items(), strict=True):
-            size = max(1, min(round(share * n), len(rows) - later - 1))
-            drawn[name].append(rows[:size])
-            rows = rows[size:]
-        drawn["train"].append(rows)
-    return {name: np.sort(np.concatenate(rows)) for name, rows in drawn.items()}
-
-
-def sample(targets: Rows, n: int, seed: int) -> Rows:
-    """`n` rows in ascending order, classes in proportion and at least one row of each, drawn by `seed`."""
-    rng = np.random.default_rng(seed)
-    classes, counts = np.unique(targets, return_counts=True)
-    sizes = _sizes(counts, n)
-    rows = [
-        rng.permutation(np.flatnonzero(targets == target))[:size] for target, size in zip(classes, sizes, strict=True)
-    ]
-    return np.sort(np.concatenate(rows))
-
-
-def _sizes(counts: Rows, n: int) -> Rows:
-    """Whole numbers in proportion to `counts`, at least 1 each, that add up to `n` (largest remainder)."""
-    quotas = n * counts / counts.sum()
-    sizes: Rows = np.maximum(1, np.floor(quotas)).astype(np.int64)
-    while (left := n - int(sizes.sum())) != 0:
-        gain = quotas - sizes if left > 0 else np.where(sizes > 1, sizes - quotas, -np.inf)
-        sizes[np.argmax(gain)] += np.sign(left)
-    return sizes
 
 
 def _faults(targets: Rows, labels: Sequence[Label], made: Sequence[str]) -> list[str]:
@@ -126,6 +107,34 @@ def _unseen(split: str, new: list[tuple[Label, int]]) -> str:
         f"{some([f'{label!r} ({n:,})' for label, n in new])}; every label needs training examples; add some, or "
         f"drop these rows."
     )
+
+
+def _sampled(train: Rows, examples: Examples, size: int, seed: int) -> Rows:
+    n_classes = len(examples.labels)
+    if size < n_classes:
+        raise DataError([f"sample: {size:,} rows are too few, must be one for each of {n_classes:,} classes or more."])
+    return train[sample(examples.targets[train], size, seed)] if size < len(train) else train
+
+
+def _origin(name: str, given: NDArray[Any], shares: Mapping[str, float], seed: int) -> str:
+    if name in given:
+        return "given"
+    return "the other rows" if name == "train" else f"{shares[name]:.0%} of the training rows, stratified, seed {seed}"
+
+
+def _overlaps(examples: Examples, rows: Mapping[str, Rows]) -> list[str]:
+    """A warning for each split with examples that training has too."""
+    shared = {name: np.isin(examples.same[rows[name]], examples.same[rows["train"]]).sum() for name in NAMES[1:]}
+    return [
+        f"{n:,} of {len(rows[name]):,} {name} examples are in the training split too; scores on them flatter."
+        for name, n in shared.items()
+        if n
+    ]
+
+
+def _short(size: int | None, n_train: int) -> list[str]:
+    short = size and size > n_train
+    return [f"A sample of {size:,} was asked for; all {n_train:,} training rows are used."] if short else []
 
 
 def some(items: Sequence[str], most: int = 5) -> str:

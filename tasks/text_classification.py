@@ -56,10 +56,10 @@ class TextConfig(BaseModel):
         default=0.1,
         gt=0,
         lt=0.5,
-        description="Share of the training rows for validation, if the data has no such split.",
+        description="Share of the rows for validation, if the data has no such split.",
     )
     test_fraction: float = Field(
-        default=0.1, gt=0, lt=0.5, description="Share of the training rows for the test, if the data has no such split."
+        default=0.1, gt=0, lt=0.5, description="Share of the rows for the test, if the data has no such split."
     )
     seed: int = Field(default=0, ge=0, description="Draws the splits and the sample.")
     max_length: int = Field(default=128, ge=2, le=8192, description="Tokens that are kept of a text.")

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +18,9 @@ from tasks import batches, labels, splits, tokenizer
 from tasks.classification import Classification, Label
 from tasks.sources import Source
 from tasks.splits import NAMES
-from tasks.task import Batch, DataError
+from tasks.task import Batch
 
-PADDING_BATCH = 32  # the batch size for which padding is reported
+N = TypeVar("N", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -67,20 +67,16 @@ def draw(source: Source, shares: Mapping[str, float], sample: int | None, seed: 
     distinct, targets = labels.encode(source.labels)
     same = pc.index_in(source.texts, source.texts.unique()).to_numpy()
     given = source.split.to_numpy(zero_copy_only=False).astype(str)
-    rows = splits.assign(splits.Examples(distinct, targets, same, given), shares, seed)
-    n_train = len(rows["train"])
-    rows["train"] = _sampled(rows["train"], targets, len(distinct), sample, seed)
+    rows, record = splits.draw(splits.Examples(distinct, targets, same, given), shares, sample, seed)
     texts = {name: source.texts.take(pa.array(rows[name])).combine_chunks() for name in NAMES}
-    record = {
-        "columns": {"text": source.columns.text, "label": source.columns.label, "split": source.columns.split},
-        "inferred": source.columns.inferred,
-        "splits": {name: _origin(name, given, shares, seed) for name in NAMES},
-        "n": {name: len(rows[name]) for name in NAMES},
-        "sample": {"rows": len(rows["train"]), "of": n_train} if sample else None,
+    columns = source.columns
+    record |= {
+        "columns": {"text": columns.text, "label": columns.label, "split": columns.split},
+        "inferred": columns.inferred,
         "hash": {name: _hash(texts[name], targets[rows[name]], distinct) for name in NAMES},
-        "n_classes": len(distinct),
-        "warnings": [*_overlaps(texts), *_odd(source, sample, n_train)],
     }
+    if source.left_out:
+        record["warnings"].append(f"{source.left_out:,} test rows of the data gave way to the given test file.")
     return Texts(distinct, texts, {name: targets[rows[name]] for name in NAMES}, record)
 
 
@@ -99,8 +95,8 @@ def write(texts: Texts, model: tokenizers.Tokenizer, max_length: int, folder: Pa
         "pad_id": tokenizer.pad_id(model),
         "n_classes": len(texts.labels),
     }
-    _, lengths, n_cut = encoded["train"]
-    record = texts.record | _lengths(lengths, n_cut) | {"vocab_size": signature["vocab_size"]}
+    record = texts.record | batches.figures(encoded["train"][1]) | {"vocab_size": signature["vocab_size"]}
+    record["cut"] = {name: n_cut for name, (_, _, n_cut) in encoded.items()}
     (folder / "record.json").write_text(json.dumps({"record": record, "labels": texts.labels, "signature": signature}))
 
 
@@ -137,29 +133,18 @@ def _open_split(path: Path, pad_id: int) -> TextSplit:
     batch = ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     ids = batch.column("ids")
     return TextSplit(
-        ids=ids.values.to_numpy(),  # zero-copy: to_numpy refuses to copy unless told otherwise
-        offsets=ids.offsets.to_numpy(),
-        lengths=batch.column("length").to_numpy(),
-        targets=batch.column("target").to_numpy(),
+        ids=_numbers(ids.values, np.int32),
+        offsets=_numbers(ids.offsets, np.int64),
+        lengths=_numbers(batch.column("length"), np.int32),
+        targets=_numbers(batch.column("target"), np.int64),
         texts=batch.column("text"),
         pad_id=pad_id,
     )
 
 
-def _sampled(
-    train: NDArray[np.int64], targets: NDArray[np.int64], n_classes: int, sample: int | None, seed: int
-) -> NDArray[np.int64]:
-    if sample is None or sample >= len(train):
-        return train
-    if sample < n_classes:
-        raise DataError([f"sample: {sample:,} rows are fewer than the {n_classes:,} classes; ask for one of each."])
-    return train[splits.sample(targets[train], sample, seed)]
-
-
-def _origin(name: str, given: NDArray[Any], shares: Mapping[str, float], seed: int) -> str:
-    if name == "train" or (given == name).any():
-        return "given" if (given == name).any() else "the rows of no other split"
-    return f"{shares[name]:.0%} of the training rows, stratified, seed {seed}"
+def _numbers(array: pa.Array, kind: type[N]) -> NDArray[N]:
+    """The mapped memory itself. `to_numpy` would do, were it not for importing pandas (0.5 s, 40 MB a process)."""
+    return np.frombuffer(array.buffers()[-1], kind, count=len(array), offset=array.offset * np.dtype(kind).itemsize)
 
 
 def _hash(texts: pa.Array, targets: NDArray[np.int64], distinct: list[Label]) -> str:
@@ -169,37 +154,3 @@ def _hash(texts: pa.Array, targets: NDArray[np.int64], distinct: list[Label]) ->
     for part in (offsets, characters, targets.data):
         found.update(part)
     return found.hexdigest()
-
-
-def _overlaps(texts: Mapping[str, pa.Array]) -> list[str]:
-    """A warning for each split with texts that training has too."""
-    shared = {name: int(pc.sum(pc.is_in(texts[name], texts["train"])).as_py()) for name in NAMES[1:]}
-    return [
-        f"{n:,} of {len(texts[name]):,} {name} texts are in the training split too; scores on them flatter."
-        for name, n in shared.items()
-        if n
-    ]
-
-
-def _odd(source: Source, sample: int | None, n_train: int) -> list[str]:
-    found = []
-    if source.left_out:
-        found.append(f"{source.left_out:,} test rows of the data gave way to the given test file.")
-    if sample and sample > n_train:
-        found.append(f"A sample of {sample:,} was asked for; all {n_train:,} training rows are used.")
-    return found
-
-
-def _lengths(lengths: NDArray[np.int32], n_cut: int) -> dict[str, Any]:
-    """What the report says of the lengths of the training texts, and of the padding they cost."""
-    bucketed = batches.padding(lengths, batches.bucketed(lengths, PADDING_BATCH, seed=0, epoch=0))
-    unsorted = batches.padding(lengths, batches.shuffled(len(lengths), PADDING_BATCH, seed=0))
-    return {
-        "lengths": {
-            "mean": round(float(lengths.mean()), 2),
-            "p99": int(np.quantile(lengths, 0.99)),
-            "max": int(lengths.max()),
-            "cut": n_cut,
-        },
-        "padding": {"batch_size": PADDING_BATCH, "bucketed": round(bucketed, 4), "unbucketed": round(unsorted, 4)},
-    }
