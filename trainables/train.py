@@ -70,21 +70,35 @@ class Train:
     """Trains one classifier on one task."""
 
     Config = TrainConfig
-    architecture = staticmethod(architecture)
-    check = staticmethod(check)
 
     def __init__(self, config: TrainConfig, workspace: Workspace) -> None:
-        self.config, self.workspace = config, workspace
+        self.config = config
         self.data = prepare(config.task, workspace.cache)
         torch.manual_seed(config.seed)
         self.model = make_model(config, self.data.signature)
         optimization = Optimization(**config.model_dump(include=set(Optimization.model_fields)))
         self.loop = Loop(self.model, self.data, optimization, self._loss, seed=config.seed, device=workspace.device)
+        self.cost = _cost(self.model.architecture, self.data, workspace)
+
+    @staticmethod
+    def architecture(config: TrainConfig) -> Architecture:
+        """What the config trains."""
+        if config.pretrained is None:
+            return Architecture(**config.model_dump(include=set(Architecture.model_fields)))
+        given = config.model_dump(include=FREE & config.model_fields_set)
+        return pretrained.architecture(config.pretrained).model_copy(update=given)
+
+    @staticmethod
+    def check(config: TrainConfig, data: Data) -> None:
+        """Raises ValueError, a line a fault, where the config's model and the data do not fit together."""
+        check_fit(Train.architecture(config), parse_signature(data.signature))
+        if config.pretrained is not None:  # its vocabulary and positions are only known with its weights
+            make_model(config, data.signature)
 
     def advance(self) -> dict[str, Any]:
         """The loop's report (see `Loop.advance`), and what the model costs: params, flops (of an example of the
-        mean length), size_mb (float32), and latency_ms where the stage has a layer table."""
-        return {**self.loop.advance(), **self._cost()}
+        validation split's mean length), size_mb (float32), and latency_ms where the stage has a layer table."""
+        return {**self.loop.advance(), **self.cost}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (see `trainables.checkpoint`)."""
@@ -111,17 +125,27 @@ class Train:
             return loss
         return (1 - smoothing) * loss - smoothing * F.log_softmax(logits_BC.float(), dim=-1).mean()
 
-    def _cost(self) -> dict[str, float]:
-        lengths = self.data.splits["validation"].lengths
-        shape = (self.model.architecture, self.data.signature)
-        params = cost.params(*shape)
-        found = {
-            "params": params,
-            "flops": cost.flops(*shape, round(float(lengths.mean()))),
-            "size_mb": params * BYTES_FP32 / 1e6,
-        }
-        table = self.workspace.inputs.get("layer_table")
-        return {**found, "latency_ms": layers.read(table).predict(*shape)} if table else found
+
+def make_model(config: TrainConfig, signature: dict[str, Any]) -> Classifier:
+    """A model for the signature: freshly initialised from torch's generator, or with pretrained weights."""
+    model = build(Train.architecture(config), signature)
+    if config.pretrained is not None:
+        pretrained.load_into(model, config.pretrained)
+    return model
+
+
+def _cost(architecture: Architecture, data: Data, workspace: Workspace) -> dict[str, float]:
+    length = round(float(data.splits["validation"].lengths.mean()))
+    found = {
+        "params": cost.params(architecture, data.signature),
+        "flops": cost.flops(architecture, data.signature, length),
+        "size_mb": cost.weight_bytes(architecture, data.signature) / 1e6,
+    }
+    if "layer_table" in workspace.inputs:
+        from trainables.layers import read  # with onnxruntime, which training does without
+
+        found["latency_ms"] = read(workspace.inputs["layer_table"]).predict(architecture, data.signature)
+    return found
 
 
 ROUTINE = Train
