@@ -160,7 +160,7 @@ class Finalists(_Model):
 
 
 def _first_objective(data: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(list(data.get("objectives", {}).items())[:1])
+    return {direction: name for name, direction in list(data.get("objectives", {}).items())[:1]}
 
 
 class Spec(_Model):
@@ -178,8 +178,10 @@ class Spec(_Model):
     """Metrics that span the frontier; the first ranks trials."""
     constraints: dict[str, Bound] = {}
     """What must hold of a metric: {latency_ms: {max: 2}}."""
-    choose: dict[str, Direction] = Field(default_factory=_first_objective, min_length=1, max_length=1)
-    """The metric that picks one of the frontier; left out: the first objective."""
+    choose: dict[Direction, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=_first_objective, min_length=1, max_length=1
+    )
+    """How one of the frontier is picked: {max: val_accuracy}; left out: by the first objective."""
     target: dict[str, Any] = {}
     """The hardware and runtime that latency is about: device, runtime, threads, batch."""
     resources: Resources = Resources()

@@ -20,7 +20,10 @@ def print_report(report: Json, console: Console) -> None:
     if report["chosen"]:
         _print_chosen(report["chosen"], report["baselines"].get("classical"), console)
     else:
-        console.print("\nNo trial gave a model that meets the constraints.", highlight=False)
+        console.print("\nNothing was chosen: no finalist meets the constraints.", highlight=False)
+    for finalist in report["finalists"]:
+        if finalist["reason"]:
+            console.print(f"  {finalist['trial']} as finalist {finalist['status']}: {finalist['reason']}", markup=False)
     for warning in report["warnings"]:
         console.print(f"warning: {warning}", highlight=False, markup=False)
 
@@ -29,7 +32,7 @@ def _data_lines(data: Json) -> Iterable[str]:
     splits = ", ".join(f"{count:,} {name}" for name, count in data.get("n", {}).items())
     yield f"data: {data.get('source', '?')}; {splits}; {data.get('n_classes', '?')} classes"
     if data.get("sample"):
-        yield f"sample: {data['sample']}"
+        yield f"sample: {data['sample']['rows']:,} of the {data['sample']['of']:,} training examples, seeded"
 
 
 def _print_stage(stage: Json, baselines: Json, console: Console) -> None:

@@ -1,0 +1,133 @@
+"""What a finalist goes through after the last trial (house §3.7 to §3.9): export, measurement, the one look at the
+test split. It runs alone, and every figure is of the artifact as shipped.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from models import artifact, cost
+from models.architecture import parse_signature
+from models.latency import Target, batches_like, measure_model
+from models.predictor import Predictor
+from tasks.task import Data
+from trainables import checkpoint
+from trainables.data import prepare
+from trainables.parsing import parse
+from trainables.routine import Workspace
+
+Json = dict[str, Any]
+_SAMPLES = 3
+
+
+class FinalistConfig(BaseModel):
+    """Which trial, and where its weights lie in the experiment's folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    task: Json = Field(description="name of a task, and that task's own settings")
+    trial: str = Field(description="the trial's id; names the artifact")
+    checkpoint: str = Field(description="its last checkpoint, relative to the experiment's folder")
+    target: Json = Field(default={}, description="see models.latency.Target")
+    experiment: str = Field(default="", description="for the card")
+    seed: int = Field(default=0, ge=0, description="draws the sample predictions")
+
+
+class Finalist:
+    """One step: from a checkpoint to a measured artifact under `artifacts/`."""
+
+    Config = FinalistConfig
+
+    def __init__(self, config: FinalistConfig, workspace: Workspace) -> None:
+        self._config = config
+        self._folder = workspace.folder
+        self._data = prepare(config.task, workspace.cache)
+        self._target = parse(Target, config.target, "target")
+
+    def advance(self) -> Json:
+        """Figures of the artifact: validation and test scores, latency, size, cost, and some predictions."""
+        folder = self._folder / "artifacts" / self._config.trial
+        saved = self._export(folder)
+        predictor = Predictor(folder)
+        validation_NC = _logits(predictor, self._data, "validation")
+        test_NC = _logits(predictor, self._data, "test")
+        splits = self._data.splits
+        found = {
+            "validation": self._data.metrics(validation_NC, splits["validation"].targets),
+            "test": self._data.interval(test_NC, splits["test"].targets),
+            **self._latency(folder),
+        }
+        artifact.add_metrics(folder, found)
+        return {
+            "epochs": 1,
+            "artifact": str(folder.relative_to(self._folder)),
+            **saved,
+            **found,
+            **{f"val_{name}": value for name, value in found["validation"].items()},
+            "predictions": self._predictions(predictor, test_NC),
+        }
+
+    def save(self, folder: Path) -> None:
+        """The artifact is what stays."""
+
+    def load(self, folder: Path) -> None:
+        """The one step begins anew; an artifact is replaced as a whole."""
+
+    def _export(self, folder: Path) -> Json:
+        model, config = checkpoint.load_model(self._folder / self._config.checkpoint)
+        record = self._data.record
+        origin = artifact.Origin(
+            name=f"{self._config.experiment} {self._config.trial}",
+            task=self._config.task["name"],
+            data=str(record["source"]),
+            fingerprint=record["fingerprint"],
+            licence=record.get("licence"),
+        )
+        saved = artifact.save(
+            folder,
+            model,
+            architecture=model.architecture,
+            signature=config["signature"],
+            labels=self._data.labels,
+            files=self._data.files,
+            metrics={},
+            origin=origin,
+        )
+        length = round(float(self._data.splits["validation"].lengths.mean()))
+        return {**saved, "flops": cost.flops(model.architecture, config["signature"], length)}
+
+    def _latency(self, folder: Path) -> Json:
+        lengths = self._data.splits["validation"].lengths
+        batches = batches_like(lengths, self._target.batch)
+        timing = measure_model(folder / artifact.ONNX, parse_signature(self._data.signature), batches, self._target)
+        return {
+            "latency_ms": timing.p50_ms,
+            "latency_p95_ms": timing.p95_ms,
+            "latency_quiet": timing.quiet,
+            "target": self._target.model_dump(),
+        }
+
+    def _predictions(self, predictor: Predictor, test_NC: NDArray[Any]) -> list[Json]:
+        split = self._data.splits["test"]
+        rows = np.random.default_rng(self._config.seed).choice(len(split), min(_SAMPLES, len(split)), replace=False)
+        answers = predictor.predict(split.raw(rows))
+        return [
+            {
+                "input": raw if isinstance(raw, str) else f"image {row} of the test split",
+                "predicted": answer[0][0],
+                "probability": answer[0][1],
+                "label": self._data.labels[split.targets[row]],
+            }
+            for row, raw, answer in zip(rows.tolist(), split.raw(rows), answers, strict=True)
+        ]
+
+
+def _logits(predictor: Predictor, data: Data, split: str) -> NDArray[Any]:
+    """Logits of a whole split by the artifact as shipped, from the raw inputs on."""
+    rows = np.arange(len(data.splits[split]))
+    return predictor.logits(data.splits[split].raw(rows))
+
+
+ROUTINE = Finalist
