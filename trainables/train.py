@@ -12,12 +12,11 @@ from models import cost, pretrained
 from models.architecture import Architecture, check_fit, parse_signature
 from models.encoder import Classifier, build
 from tasks.task import Data
-from trainables import checkpoint, layers
+from trainables import checkpoint
 from trainables.data import prepare
 from trainables.loop import Examples, Loop, Optimization
 from trainables.routine import Workspace
 
-BYTES_FP32 = 4
 FREE = {"dropout", "pooling"}  # what a pretrained model does not fix
 
 
@@ -43,27 +42,6 @@ class TrainConfig(Architecture, Optimization):
         if not isinstance(self.task.get("name"), str):
             raise ValueError("task must have a name; add name: text_classification")
         return self
-
-
-def make_model(config: TrainConfig, signature: dict[str, Any]) -> Classifier:
-    """A model for the signature: freshly initialised from torch's generator, or with pretrained weights."""
-    model = build(architecture(config), signature)
-    if config.pretrained is not None:
-        pretrained.load_into(model, config.pretrained)
-    return model
-
-
-def architecture(config: TrainConfig) -> Architecture:
-    """The architecture that a config gives, or its pretrained model."""
-    if config.pretrained is None:
-        return Architecture(**config.model_dump(include=set(Architecture.model_fields)))
-    given = config.model_dump(include=FREE & config.model_fields_set)
-    return pretrained.architecture(config.pretrained).model_copy(update=given)
-
-
-def check(config: TrainConfig, data: Data) -> None:
-    """Raises ValueError where the model of a config does not fit the data: before any trial starts."""
-    check_fit(architecture(config), parse_signature(data.signature))
 
 
 class Train:
