@@ -32,7 +32,7 @@ ROUNDS = 5
 # What an exported graph depends on: figures of other code do not count.
 CODE = ("attention", "blocks", "encoder", "export", "front_ends", "heads", "positions", "symbolics")
 
-Shape = dict[str, Any]
+Json = dict[str, Any]
 
 
 class LayerTable:
@@ -47,7 +47,14 @@ class LayerTable:
         self.about = {"target": target.model_dump(), "lengths": self.batches, **machine()}
         name = hashlib.sha256(json.dumps(self.about, sort_keys=True).encode()).hexdigest()[:12]
         self.path = folder / f"latency-{name}.json"
-        self.parts: dict[str, dict[str, Any]] = self._stored()
+        self.parts: dict[str, Json] = self._stored()
+
+    @classmethod
+    def given(cls, target: Target, length: int, parts: Iterable[Json]) -> Self:
+        """The table of another process, to predict with: its target, its `length`, the values of its `parts`."""
+        table = cls.__new__(cls)
+        table.target, table.length, table.parts = target, length, {_key(part["shape"]): part for part in parts}
+        return table
 
     @classmethod
     def given(cls, target: Target, length: int, parts: Iterable[dict[str, Any]]) -> Self:
@@ -80,29 +87,29 @@ class LayerTable:
         keys = [_key(shape) for shape, _ in self._shapes(architecture, parse_signature(signature))]
         return [key for key in dict.fromkeys(keys) if key not in self.parts]
 
-    def _shapes(self, architecture: Architecture, signature: Signature) -> list[tuple[Shape, Layer | None]]:
+    def _shapes(self, architecture: Architecture, signature: Signature) -> list[tuple[Json, Layer | None]]:
         """What a part's time depends on: of the ends (no layer), then of every layer."""
         length = self.length if isinstance(signature, TokenSignature) else n_positions(architecture, signature)
         ends = (_ends(architecture, signature, length), None)
         return [ends, *((_layer(architecture, signature, layer, length), layer) for layer in architecture.layers)]
 
-    def _ms(self, shape: Shape) -> float:
+    def _ms(self, shape: Json) -> float:
         part = self.parts.get(_key(shape))
         return float(part["ms"]) if part else self._interpolated(shape)
 
-    def _interpolated(self, shape: Shape) -> float:
+    def _interpolated(self, shape: Json) -> float:
         """By non-negative least squares of the relative error, over the parts of the same kind."""
         from scipy.optimize import nnls  # slow to import, seldom needed
 
         known = [part for part in self.parts.values() if part["shape"]["part"] == shape["part"]]
         if not known:
-            raise ValueError(f"the latency table {self.path} has no {shape['part']}; measure some architectures first")
+            raise ValueError(f"the latency table is empty ({shape['part']}); measure some architectures first")
         work_NW = np.array([_work(part["shape"]) for part in known])
         ms_N = np.array([part["ms"] for part in known])
         cost_W, _ = nnls(work_NW / ms_N[:, None], np.ones(len(known)))
         return float(_work(shape) @ cost_W)
 
-    def _measure(self, architecture: Architecture, signature: Signature, shape: Shape, layer: Layer | None) -> None:
+    def _measure(self, architecture: Architecture, signature: Signature, shape: Json, layer: Layer | None) -> None:
         n_layers = STACK if layer else 0
         ms, quiet = self._time(_stack(architecture, signature, layer or architecture.layers[0], n_layers))
         if layer:
@@ -116,7 +123,7 @@ class LayerTable:
         timing = measure_model(data, model.signature, self.batches, self.target, ROUNDS)
         return timing.p50_ms, timing.quiet
 
-    def _stored(self) -> dict[str, dict[str, Any]]:
+    def _stored(self) -> dict[str, Json]:
         if not self.path.is_file():
             return {}
         parts = json.loads(self.path.read_bytes())["parts"]
@@ -151,18 +158,18 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _key(shape: Shape) -> str:
+def _key(shape: Json) -> str:
     return json.dumps(shape, sort_keys=True)
 
 
-def _ends(architecture: Architecture, signature: Signature, length: int) -> Shape:
+def _ends(architecture: Architecture, signature: Signature, length: int) -> Json:
     fields = {"d_model", "embedding_rank", "embedding_norm", "norm", "norm_placement", "pooling", "patch"}
     added = architecture.positions in ("learned", "sinusoidal")
     size = signature.model_dump(include={"input", "n_classes", "height", "width", "channels"})
     return architecture.model_dump(include=fields) | size | {"part": "ends", "added": added, "length": length}
 
 
-def _layer(architecture: Architecture, signature: Signature, layer: Layer, length: int) -> Shape:
+def _layer(architecture: Architecture, signature: Signature, layer: Layer, length: int) -> Json:
     shape = architecture.model_dump(include={"d_model", "activation", "norm", "norm_placement"})
     inside = architecture.positions if architecture.positions in ("rotary", "alibi") else "none"
     masked = isinstance(signature, TokenSignature)
@@ -181,15 +188,13 @@ def _stack(architecture: Architecture, signature: Signature, layer: Layer, n_lay
     return model
 
 
-def _work(shape: Shape) -> npt.NDArray[np.float64]:
-    """What the time of a part grows with: nothing, its products, its weights, its activations."""
+def _work(shape: Json) -> npt.NDArray[np.float64]:
+    """What the time of a part grows with: nothing, its products, its activations, its heads."""
     length, d_model = shape["length"], shape["d_model"]
     if shape["part"] == "ends":
         inner = shape["embedding_rank"] or math.prod(shape.get(k, 0) or 0 for k in ("patch", "patch", "channels"))
         return np.array([1, length * d_model * inner, d_model * shape["n_classes"], length * d_model], dtype=float)
-    inner = shape["n_heads"] * shape["d_head"]
-    forward = shape["d_ff"] * (1.5 if shape["activation"] in ("geglu", "swiglu") else 1.0)
-    weights = 4 * d_model * inner + 2 * d_model * forward
-    return np.array(
-        [1, length * 4 * d_model * inner, length * 2 * d_model * forward, length**2 * inner, weights, length * d_model]
-    )
+    n_heads, inner = shape["n_heads"], shape["n_heads"] * shape["d_head"]
+    forward = shape["d_ff"] * (2 if shape["activation"] in ("geglu", "swiglu") else 1)
+    products = [4 * d_model * inner, d_model * (forward + shape["d_ff"]), length * inner]
+    return np.array([1, *(length * each for each in (*products, d_model, inner, forward, length * n_heads))])
