@@ -28,7 +28,7 @@ from models.latency import Target, batches_like, measure_model
 
 STACK = 4  # layers in a stack: several, so that they share the caches as those of a model do
 VOCABULARY = 4096  # rows of the embedding table in a measured model; more change nothing but the time to export
-ROUNDS = 5
+ROUNDS = 3
 # What an exported graph depends on: figures of other code do not count.
 CODE = ("attention", "blocks", "encoder", "export", "front_ends", "heads", "positions", "symbolics")
 
@@ -54,13 +54,6 @@ class LayerTable:
         """The table of another process, to predict with: its target, its `length`, the values of its `parts`."""
         table = cls.__new__(cls)
         table.target, table.length, table.parts = target, length, {_key(part["shape"]): part for part in parts}
-        return table
-
-    @classmethod
-    def given(cls, target: Target, length: int, parts: Iterable[dict[str, Any]]) -> Self:
-        """A table of parts measured elsewhere, to predict from."""
-        table = cls(Path(os.devnull), target, [length])
-        table.parts = {_key(part["shape"]): part for part in parts}
         return table
 
     def measure(self, architectures: Iterable[Architecture], signature: dict[str, Any]) -> int:
