@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 from ConfigSpace import ConfigurationSpace
-from numpy.typing import NDArray
 
 from searchspaces import parameters, restriction
 from searchspaces.restriction import SpaceError
 
 Point = dict[str, Any]
-Vector = NDArray[np.float64]
+Vector = restriction.Vector
 
 _COUNTED = 10_000
 
@@ -185,9 +184,7 @@ class Space:
         return vector
 
     def _forbidden(self, vector: Vector) -> str:
-        column = vector[:, None]
-        clauses = self.configspace.forbidden_clauses
-        return next((_clause(c) for c in clauses if np.asarray(c.is_forbidden_vector_array(column)).all()), "")
+        return next((_clause(c) for c in self.configspace.forbidden_clauses if restriction.forbids(c, vector)), "")
 
     def _point(self, vector: Vector) -> Point:
         active = zip(self.configspace.items(), vector.tolist(), strict=True)
@@ -201,4 +198,4 @@ def _when(condition: Any) -> str:
 
 
 def _clause(clause: Any) -> str:
-    return str(clause).removeprefix("Forbidden: ")
+    return str(clause).replace("Forbidden: ", "")
