@@ -77,8 +77,7 @@ def run(options: Namespace, console: Console) -> Outcome:
 def fit(options: Namespace, console: Console) -> Outcome:
     """Makes the experiment that a data file and limits amount to, prints it, runs it."""
     from experiments.engine import fit as fitting
-    from trainables.adapter import default_cache
-    from trainables.data import prepare
+    from trainables.data import default_cache, prepare
 
     names = fitting.Wish.__dataclass_fields__
     wish = fitting.Wish(**{name: getattr(options, name) for name in names})
@@ -104,11 +103,11 @@ def _faults_of(work: Any) -> list[str]:
 
 
 def _run(spec: specs.Spec, options: Namespace, console: Console) -> int:
-    from experiments.engine import launch  # first: it sets Ray's environment before Ray is imported
+    from experiments.engine import launch
     from experiments.engine import plan as plans
     from experiments.engine import run as running
     from experiments.engine.report.text import print_report
-    from trainables.adapter import default_cache
+    from trainables.data import default_cache
 
     storage: list[Path] = []
     faults = _faults_of(lambda: storage.append(runs.storage_folder(options.storage)))

@@ -7,7 +7,6 @@ processes and nodes reach Ray as errors.
 
 import json
 import logging
-import os
 import random
 import shutil
 import time
@@ -20,17 +19,12 @@ import ray
 import torch
 from ray import tune
 
+from trainables.data import default_cache
 from trainables.parsing import parse
 from trainables.routine import Infeasible, Routine, Workspace, load
 
 _TRACE_LINES = 12
 _LOG = logging.getLogger("fitformer")
-
-
-def default_cache() -> Path:
-    """Where prepared data sets are kept on a node: `FITFORMER_CACHE`, else the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-    return Path(os.environ.get("FITFORMER_CACHE", str(Path(home) / "fitformer")))
 
 
 def trainable(name: str) -> type[tune.Trainable]:

@@ -195,12 +195,13 @@ class Director:
         stage = self.stages[trial.stage]
         verdict = self._strategy(stage).reported(trial.number, event.epochs, event.metrics)
         full = event.epochs >= self.segments[event.segment].epochs
-        if verdict == "stop" or full or (stage.timed and self.expired):
-            self._leave(event.segment)
-            status: Status = "completed" if full else "stopped" if verdict == "stop" else "expired"
-            self._end(trial, status, self.expired if status == "expired" else "")
-            return "stop"
-        return "continue"
+        expired = stage.timed and bool(self.expired)
+        if not (verdict == "stop" or full or expired):
+            return "continue"
+        self._leave(event.segment)
+        status: Status = "completed" if full else "expired" if expired else "stopped"
+        self._end(trial, status, self.expired if status == "expired" else "")
+        return "stop"
 
     def _not_finite(self, trial: Trial) -> str:
         for name in self.stages[trial.stage].watched:

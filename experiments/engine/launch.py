@@ -10,16 +10,12 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-# Ray reads this when it is imported: token authentication is on, whatever the version's default.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+import ray
+from ray import tune
 
-import ray  # noqa: E402
-from ray import tune  # noqa: E402
-
-from experiments.engine.bridge import Bridge, SegmentScheduler, SegmentSearcher  # noqa: E402
-from experiments.engine.ledger import Ledger  # noqa: E402
-from trainables.adapter import SegmentTrainable  # noqa: E402
+from experiments.engine.bridge import Bridge, SegmentScheduler, SegmentSearcher
+from experiments.engine.ledger import Ledger
+from trainables.adapter import SegmentTrainable
 
 # Ray Tune 2.60 as the bridge needs it (house §7); read when a Tuner is made.
 _TUNE_ENVIRONMENT = {

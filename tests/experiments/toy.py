@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from experiments.engine import launch  # first: it sets Ray's environment
+from experiments.engine import launch
 from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director, Stage
 from experiments.engine.events import Lost, Segment, from_record
