@@ -94,7 +94,8 @@ def load(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except RuntimeError as error:
-        raise ValueError(f"{folder / WEIGHTS} does not fit the architecture in config.json: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder / WEIGHTS} does not fit the architecture in config.json: {reason}") from error
     return model.eval(), config
 
 
