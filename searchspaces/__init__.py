@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -52,7 +53,7 @@ def load(names: str | Sequence[str]) -> Space:
 
 def _parts(names: Sequence[str]) -> dict[str, ConfigurationSpace]:
     parts: dict[str, ConfigurationSpace] = {}
-    faults: list[str] = []
+    faults = [f"space {name!r} is named twice" for name, count in Counter(names).items() if count > 1]
     for name in names:
         try:
             parts[name] = _declared(name)
@@ -115,7 +116,7 @@ def _executed(path: Path, name: str) -> ModuleType:
     try:
         with contextlib.redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         first = (str(error).splitlines() or [""])[0]
         raise SpaceError([f"space {name}: the file raises {type(error).__name__}: {first}"]) from error
     return module

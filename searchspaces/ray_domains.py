@@ -48,9 +48,11 @@ def _parameter(key: str, domain: Any) -> Parameter:
     if kind == "Function":
         raise ValueError("uses sample_from, which is code without a range; use a domain, or a ConfigurationSpace")
     sampler = domain.get_sampler()
+    step = getattr(sampler, "q", None)
+    shape = type(sampler.sampler if step is not None else sampler).__name__.lstrip("_")
     if kind == "Categorical":
-        return _choice(key, domain, str(sampler))
-    return _range(key, domain, kind, str(sampler))
+        return _choice(key, domain, shape)
+    return _range(key, domain, shape, step)
 
 
 def _refused_mapping(domain: Mapping[Any, Any]) -> str:
@@ -59,8 +61,8 @@ def _refused_mapping(domain: Mapping[Any, Any]) -> str:
     return "is a nested dict; spaces are flat: give each parameter the name of a field of the routine"
 
 
-def _choice(key: str, domain: Any, sampler: str) -> Parameter:
-    if sampler == "Grid":
+def _choice(key: str, domain: Any, shape: str) -> Parameter:
+    if shape == "Grid":
         raise ValueError("uses grid_search; use tune.choice")
     values = list(domain.categories)
     if not values:
@@ -68,15 +70,14 @@ def _choice(key: str, domain: Any, sampler: str) -> Parameter:
     return CategoricalHyperparameter(key, values)
 
 
-def _range(key: str, domain: Any, kind: str, sampler: str) -> Parameter:
-    step = getattr(domain.sampler, "q", None)
-    if sampler == "Normal":
+def _range(key: str, domain: Any, shape: str, step: float | None) -> Parameter:
+    if shape == "Normal":
         raise ValueError("uses randn, which has no bounds; use tune.uniform or tune.loguniform")
-    whole, log = kind == "Integer", sampler == "LogUniform"
+    whole, log = type(domain).__name__ == "Integer", shape == "LogUniform"
     # Ray's integer ranges leave the upper bound out, unless they go in steps.
     lower, upper = domain.lower, domain.upper - 1 if whole and step in (None, 1) else domain.upper
     _check_bounds(lower, upper, log)
-    if step not in (None, 1) or (step == 1 and not whole):
+    if step is not None and not (whole and step == 1):
         return _steps(key, lower, upper, step, log)
     if lower == upper:
         return Constant(key, lower)

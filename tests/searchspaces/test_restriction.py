@@ -218,3 +218,12 @@ def test_fixing_outside_the_range_is_refused():
         "fix.a must be an integer from 1 to 4, got 9",
         "fix.b must be one of x, y, z, got True",
     ]
+
+
+@pytest.mark.parametrize("make", [chain, joint, clauses])
+def test_draws_reach_every_point_and_no_other(make):
+    space = Space(make(), "s")
+    drawn = {frozenset((name, str(value)) for name, value in space.draw(0, i).items()) for i in range(900)}
+    assert drawn <= listed(make())
+    assert len(drawn) > 0.9 * len(listed(make()))
+    assert space.size() == len(listed(make()))
