@@ -1,6 +1,7 @@
 """What each command of the command line does. Heavy libraries are imported where they are needed."""
 
 import math
+import tempfile
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -77,29 +78,20 @@ def run(options: Namespace, console: Console) -> Outcome:
 def fit(options: Namespace, console: Console) -> Outcome:
     """Makes the experiment that a data file and limits amount to, prints it, runs it."""
     from experiments.engine import fit as fitting
+    from experiments.engine.plan import faults_of
     from trainables.data import default_cache, prepare
 
-    names = fitting.Wish.__dataclass_fields__
-    wish = fitting.Wish(**{name: getattr(options, name) for name in names})
-    faults = _faults_of(lambda: fitting.spec(wish, 1))
-    data = None
-    try:
-        data = prepare(fitting.task(wish), default_cache())
-    except ValueError as error:
-        faults += getattr(error, "faults", None) or str(error).splitlines()
-    if faults or data is None:
+    wish = fitting.Wish(**{name: getattr(options, name) for name in fitting.Wish.__dataclass_fields__})
+    faults = faults_of(lambda: fitting.spec(wish, 1))
+    rows: list[int] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch) if faults else default_cache()
+        faults += faults_of(lambda: rows.append(len(prepare(fitting.task(wish), cache).splits["train"])))
+    if faults:
         raise ParseError(faults)
-    spec = fitting.spec(wish, len(data.splits["train"]))
+    spec = fitting.spec(wish, rows[0])
     console.print(Syntax(spec.to_yaml(), "yaml", background_color="default"))
     return _run(spec, options, console)
-
-
-def _faults_of(work: Any) -> list[str]:
-    try:
-        work()
-    except ValueError as error:
-        return list(getattr(error, "faults", None) or str(error).splitlines())
-    return []
 
 
 def _run(spec: specs.Spec, options: Namespace, console: Console) -> int:
@@ -110,21 +102,24 @@ def _run(spec: specs.Spec, options: Namespace, console: Console) -> int:
     from trainables.data import default_cache
 
     storage: list[Path] = []
-    faults = _faults_of(lambda: storage.append(runs.storage_folder(options.storage)))
-    plans_made: list[plans.Plan] = []
-    faults += _faults_of(lambda: plans_made.append(plans.prepare(spec, default_cache())))
-    if faults:
-        raise ParseError(faults)
-    _say_data(plans_made[0].data.record, console)
-    code, folder = running.run(plans_made[0], storage[0], console, address=options.address, new=options.new)
+    faults = plans.faults_of(lambda: storage.append(runs.storage_folder(options.storage)))
+    plan = plans.prepare(spec, default_cache(), faults)
+    _say_data(plan.data.record, console)
+    code, folder = running.run(plan, storage[0], console, address=options.address, new=options.new)
     launch.disconnect()
     print_report(_summary(runs.find(storage[0], str(folder))), console)
     return code
 
 
 def _say_data(record: dict[str, Any], console: Console) -> None:
-    for line in record.get("said", []):
-        console.print(line, markup=False, highlight=False)
+    """What was read, and what was inferred where the user said nothing."""
+    columns = ", ".join(
+        f"{role} = {column!r}" + (" (inferred)" if role in record.get("inferred", ()) else "")
+        for role, column in record.get("columns", {}).items()
+    )
+    made = ", ".join(f"{count:,} {name} ({record['splits'][name]})" for name, count in record["n"].items())
+    for line in (f"data: {record['source']}; {columns}" if columns else f"data: {record['source']}", f"splits: {made}"):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def report(options: Namespace, console: Console) -> Outcome:

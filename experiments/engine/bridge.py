@@ -42,13 +42,13 @@ class Bridge:
         director: Director,
         ledger: Ledger,
         job: Callable[[Segment], dict[str, Any]],
+        *,
         slots: int,
         deadline: float | None = None,
         clock: Callable[[], float] = time.time,
         observers: tuple[Observer, ...] = (),
     ) -> None:
         self.director = director
-        self.error: BaseException | None = None
         self._ledger = ledger
         self._job = job
         self._slots = slots

@@ -1,11 +1,13 @@
 """`fit`: the experiment that a file and a few limits amount to, without any YAML."""
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.engine.spec import Spec, checked
+from trainables.parsing import ParseError
 
 Json = dict[str, Any]
 
@@ -33,6 +35,14 @@ class Wish:
 
 def spec(wish: Wish, rows: int) -> Spec:
     """The experiment of a wish about data of `rows` training rows. Raises ParseError."""
+    limits = {"max_latency_ms": wish.max_latency_ms, "max_size_mb": wish.max_size_mb}
+    faults = [
+        f"{name} must be above 0, got {limit:g}; leave it out for no limit"
+        for name, limit in limits.items()
+        if limit is not None and not 0 < limit < math.inf
+    ]
+    if faults:
+        raise ParseError(faults)
     return checked(values(wish, rows))
 
 

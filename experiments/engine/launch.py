@@ -84,9 +84,7 @@ def _unusable_gpu(gpu: float) -> list[str]:
     reason = ray.get(ray.remote(_gpu_fault).options(num_cpus=0, num_gpus=gpu).remote())
     if not reason:
         return []
-    return [
-        f"the machine has a GPU that torch cannot use ({reason}); install a CUDA build of torch or set resources.gpu to 0"
-    ]
+    return [f"torch cannot use the machine's GPU ({reason}); install a CUDA build of torch, or set resources.gpu to 0"]
 
 
 def _gpu_fault() -> str:

@@ -5,7 +5,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from experiments.engine.director import Director, Trial
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
 from experiments.engine.frontier import score
-from experiments.engine.report.summary import CLASSICAL, FINALISTS, LAYERS, choice, picks
+from experiments.engine.report.summary import CLASSICAL, FINALISTS, LAYERS, picks
 from experiments.engine.spec import Spec, Stage
 from experiments.engine.strategies import Strategy
 from experiments.engine.strategies.listed import Listed
@@ -24,8 +25,8 @@ from models.latency import Target
 from searchspaces import Space
 from tasks.task import Data
 from trainables import routine
-from trainables.parsing import ParseError, parse
 from trainables.data import prepare as open_data
+from trainables.parsing import ParseError, parse
 
 Config = dict[str, Any]
 
@@ -161,19 +162,25 @@ def _inputs(director: Director) -> Config:
     return {"layer_table": measured[0].metrics["table"]} if measured else {}
 
 
-def prepare(spec: Spec, cache: Path) -> Plan:
-    """The plan of a spec. Raises ParseError with every fault of its data, target, routines and points."""
-    faults: list[str] = []
-    faults += _faults(lambda: parse(Target, spec.target, "target"))
-    data: list[Data] = []
-    faults += _faults(lambda: data.append(open_data({"name": spec.task.name, **spec.task.options}, cache)))
+def prepare(spec: Spec, cache: Path, known: Sequence[str] = ()) -> Plan:
+    """The plan of a spec. Raises ParseError with every fault of its data, target, routines and points.
+
+    `known` are faults found elsewhere: with any fault at all, nothing stays in the cache.
+    """
     spaces = {stage.name: stage.search_space() for stage in spec.stages}
-    plan = Plan(spec, spaces, data[0]) if data else None
+    faults = [*known, *faults_of(lambda: parse(Target, spec.target, "target"))]
     for stage in spec.stages:
-        faults += _routine_faults(stage, spaces[stage.name], plan)
-    if faults or plan is None:
-        raise ParseError(faults)
-    return plan
+        faults += _routine_faults(stage, spaces[stage.name], None)
+    task = {"name": spec.task.name, **spec.task.options}
+    plans: list[Plan] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch) if faults else cache
+        faults += faults_of(lambda: plans.append(Plan(spec, spaces, open_data(task, place))))
+        for stage in spec.stages if plans else ():
+            faults += _routine_faults(stage, spaces[stage.name], plans[0])
+    if faults:
+        raise ParseError(list(dict.fromkeys(faults)))
+    return plans[0]
 
 
 def _routine_faults(stage: Stage, space: Space, plan: Plan | None) -> list[str]:
@@ -182,18 +189,14 @@ def _routine_faults(stage: Stage, space: Space, plan: Plan | None) -> list[str]:
     points = [space.default(), *space.points(stage.initial)]
     for point in points:
         values = {**stage.options, **point, "task": plan._task() if plan else {"name": ""}, "epochs": stage.epochs}
-        found += _faults(lambda values=values: routine.check(stage.routine, values, plan.data if plan else None))
+        found += faults_of(lambda values=values: routine.check(stage.routine, values, plan.data if plan else None))
     return [f"stages.{stage.name}: {line}" for line in dict.fromkeys(found)]
 
 
-def _faults(work: Callable[[], Any]) -> list[str]:
+def faults_of(work: Callable[[], Any]) -> list[str]:
+    """The lines of the ValueError that `work` raises, or none."""
     try:
         work()
     except ValueError as error:
         return list(getattr(error, "faults", None) or str(error).splitlines())
     return []
-
-
-def chosen_metric(spec: Spec) -> tuple[str, Any]:
-    """The metric that picks, and its direction."""
-    return choice(spec.resolved())

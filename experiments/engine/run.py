@@ -35,15 +35,14 @@ def run(
     An exit code, and the run's folder.
     """
     known = None if new else runs.unfinished(storage, plan.fingerprint)
-    folder = known.folder if known else None
     launch.connect(address)
     resources = launch.resources(plan.spec.resources.cpu, plan.spec.resources.gpu)
-    folder = folder or runs.create(storage, plan.spec.name)
+    folder = known.folder if known else runs.create(storage, plan.spec.name)
     with Ledger(folder / runs.LEDGER) as book:
         director = Director(plan.steps())
         used = resume(director, book) if known else _open(plan, folder, book)
         console.print(f"{'resumes' if known else 'run'} {folder}", markup=False, highlight=False, soft_wrap=True)
-        _search(plan, director, book, folder, resources, used, console)
+        _search(plan, director, book, console, resources=resources, deadline=_deadline(plan.spec.time, used))
         final = chosen(director, plan.spec.resolved())
         book.append({"event": "finished", "at": time.time(), "chosen": final.id if final else None})
     return (DONE if final else NO_VALID_TRIAL), folder
@@ -53,19 +52,19 @@ def _search(
     plan: Plan,
     director: Director,
     book: Ledger,
-    folder: Path,
-    resources: launch.Resources,
-    used: float,
     console: Console,
+    *,
+    resources: launch.Resources,
+    deadline: float | None,
 ) -> None:
-    slots = launch.slots(resources)
-    view = LiveView(director, plan.expected(), choice(plan.spec.resolved()), slots, console)
+    slots, folder = launch.slots(resources), book.path.parent
+    view = LiveView(director, plan.expected(), choice(plan.spec.resolved()), console)
     bridge = Bridge(
         director,
         book,
         plan.job(director, folder, {"cpu": resources.cpu, "gpu": resources.gpu}),
-        slots,
-        deadline=_deadline(plan.spec.time, used),
+        slots=slots,
+        deadline=deadline,
         observers=(Retention(director, book, folder, plan.spec.objectives), view),
     )
     launch.on_signal(book, view.say)

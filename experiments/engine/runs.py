@@ -48,7 +48,8 @@ def storage_folder(storage: str | None) -> Path:
     parsed = urlparse(text)
     if parsed.scheme and parsed.scheme != "file":
         raise ValueError(
-            f"storage {text!r} must be a path or a file:// URI (a local or shared folder); {parsed.scheme}:// is not supported yet"
+            f"storage {text!r} must be a local or shared folder, as a path or file:// URI; "
+            f"{parsed.scheme}:// is not supported"
         )
     folder = Path(unquote(parsed.path) if parsed.scheme else text).expanduser().absolute()
     fault = _unwritable(folder)

@@ -5,7 +5,9 @@ pydantic, then what it means together (stages, spaces, points, strategies). The 
 task: `parse(task.Config, spec.task.options, "task")`.
 """
 
+import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +24,7 @@ Direction = Literal["max", "min"]
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 _STAGE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
+_LONGEST = 1e10
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -31,7 +34,7 @@ def seconds(value: Any) -> float | None:
         return None
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", value) if isinstance(value, str) else None
     number = float(match[1]) * _SECONDS[match[2]] if match else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < float("inf"):
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < _LONGEST:
         raise ValueError(f"must be seconds above 0, or text such as 90s, 10m or 2h, got {shown(value)}")
     return float(number)
 
@@ -205,6 +208,8 @@ class Spec(_Model):
         faults = [fault for path, value in settings.items() if (fault := _set(self, values, path, value))]
         if faults:
             raise ParseError(faults)
+        if "choose" not in self.model_fields_set and not any(path.startswith("choose") for path in settings):
+            del values["choose"]  # it follows the objectives
         return parse(Spec, values)
 
     def resolved(self) -> dict[str, Any]:
@@ -322,3 +327,7 @@ def _child(node: Any, view: Any, part: str) -> tuple[Any, Any]:
     if isinstance(node, _Model):
         return getattr(node, part), view[part]
     return None, view.setdefault(part, {})
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(json_schema(), indent=1) + "\n")

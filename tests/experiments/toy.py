@@ -97,7 +97,7 @@ def main(folder, trials, epochs, seconds):
                 "resources": {"cpu": 1, "gpu": 0},
             }
 
-        bridge = Bridge(conductor, ledger, job, count)
+        bridge = Bridge(conductor, ledger, job, slots=count)
         for number in sorted(conductor.in_flight):
             bridge.record(Lost(number, "the driver ended", counted=False))
         print("ready", flush=True)

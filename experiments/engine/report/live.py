@@ -1,5 +1,6 @@
 """The live view: a table in a terminal, plain lines elsewhere."""
 
+import math
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -28,14 +29,12 @@ class LiveView:
         director: Director,
         expected: dict[str, int | None],
         choose: tuple[str, Direction],
-        slots: int,
         console: Console,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._director = director
         self._expected = expected
         self._choose = choose
-        self._slots = slots
         self._console = console
         self._clock = clock
         self._begun = clock()
@@ -103,7 +102,7 @@ class LiveView:
 
     def _rank(self, trial: Trial) -> float:
         value = score(trial.metrics, *self._choose)
-        return value if value == value else float("-inf")
+        return value if math.isfinite(value) else -math.inf
 
     def _headline(self) -> str:
         trials = list(self._director.trials.values())

@@ -47,15 +47,14 @@ def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
     table = _table("", "trial", "epochs", "val_accuracy", "latency ms", "params", "layers×d_model×d_ff")
     rows = {trial["id"]: trial for trial in stage["trials"]}
     for name in stage["frontier"]:
-        trial = rows[name]
-        _row(table, "frontier", trial["id"], trial["epochs"], trial["metrics"], _shape(trial["config"]))
+        _row(table, "frontier", rows[name])
     table.add_section()
     for label, key in (("default", "default"), ("random search", "random"), ("most parameters", "largest")):
         if baselines.get(key) and baselines[key]["trial"] in rows:
-            trial = rows[baselines[key]["trial"]]
-            _row(table, label, trial["id"], trial["epochs"], trial["metrics"], _shape(trial["config"]))
+            _row(table, label, rows[baselines[key]["trial"]])
     if baselines.get("classical"):
-        _row(table, "classical", "", None, _validation(baselines["classical"]), baselines["classical"]["name"])
+        name, metrics = baselines["classical"]["name"], _validation(baselines["classical"])
+        _row(table, name, {"id": "", "epochs": None, "metrics": metrics, "config": {}})
     console.print(table)
     for trial in stage["trials"]:
         if trial["reason"]:
@@ -97,15 +96,16 @@ def _test_row(table: Table, name: str, test: Json, figures: Json) -> None:
         name, figures = "", {}
 
 
-def _row(table: Table, label: str, trial: str, epochs: float | None, metrics: Json, shape: str) -> None:
+def _row(table: Table, label: str, trial: Json) -> None:
+    metrics = trial["metrics"]
     table.add_row(
         label,
-        trial,
-        "–" if epochs is None else f"{epochs:g}",
+        trial["id"],
+        "–" if trial["epochs"] is None else f"{trial['epochs']:g}",
         _cell(metrics.get("val_accuracy")),
         _cell(metrics.get("latency_ms")),
         f"{metrics['params']:,}" if "params" in metrics else "–",
-        shape,
+        _shape(trial["config"]),
     )
 
 

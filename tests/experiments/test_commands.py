@@ -1,0 +1,164 @@
+"""The command line without Ray: what reads, and what is refused."""
+
+import json
+
+import pytest
+
+from experiments import __main__ as command_line
+from experiments.engine import fit, runs
+from experiments.engine.ledger import Ledger
+
+
+@pytest.fixture
+def cli(capsys, tmp_path, monkeypatch):
+    """Runs a command in an empty folder: (exit code, standard output, lines of standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FITFORMER_CACHE", str(tmp_path / "cache"))
+
+    def run(*arguments):
+        code = command_line.main(arguments)
+        out, err = capsys.readouterr()
+        return code, out, err.splitlines()
+
+    return run
+
+
+def experiment(**changes):
+    stage = {"name": "search", "space": ["encoder", "optimization"], "options": {"patch": 2}, "trials": 2, "epochs": 1}
+    task = {"name": "image_classification", "data": "digits"}
+    return json.dumps({"name": "tiny", "task": task, "stages": [stage], **changes})
+
+
+def stage(**changes):
+    return {"name": "search", "space": ["encoder"], "options": {"patch": 2}, "trials": 2, "epochs": 1, **changes}
+
+
+def test_list_says_each_experiment(cli):
+    code, out, _ = cli("list")
+    assert code == 0
+    assert "quickstart" in out
+
+
+def test_json_is_all_there_is_on_standard_output(cli):
+    code, out, err = cli("show", "quickstart", "--json")
+    told = json.loads(out)
+    assert (code, err) == (0, [])
+    assert told["stages"][0]["trials"] >= 12
+    assert {row["name"] for row in told["stages"][0]["space"]} >= {"n_layers", "learning_rate"}
+    assert json.loads(cli("list", "--json")[1])[0].keys() == {"name", "description"}
+    assert json.loads(cli("runs", "--json")[1]) == []
+
+
+def test_show_reads_settings(cli):
+    _, out, _ = cli("show", "quickstart", "--set", "stages.search.trials=77", "--json")
+    assert json.loads(out)["spec"]["stages"][0]["trials"] == 77
+
+
+BAD = {
+    "unknown experiment": (["run", "quickstrat"], "there is no experiment 'quickstrat'; did you mean 'quickstart'?"),
+    "unknown key": (["run", "quickstart", "--set", "stages.search.trails=5"], "did you mean 'trials'?"),
+    "no trials": (["run", "quickstart", "--set", "stages.search.trials=0"], "trials must be at least 1, got 0"),
+    "other storage": (["run", "quickstart", "--storage", "ftp://x/y"], "ftp:// is not supported"),
+    "missing data": (["fit", "there-is-none.csv", "--label", "y"], "there-is-none.csv"),
+    "no run": (["report"], "there is no run yet"),
+    "unknown run": (["report", "quickstart-20260101-abcd"], "run 'quickstart-20260101-abcd' does not exist"),
+    "deleting outside": (["runs", "delete", "../x"], "run '../x' does not exist"),
+    "no artifact": (["predict", "nowhere", "text"], "artifact 'nowhere' is neither a folder nor a run"),
+    "bad time": (["fit", "x.csv", "--time", "soon"], "time must be seconds above 0"),
+    "bad limit": (["fit", "x.csv", "--max-latency-ms", "nan"], "max_latency_ms must be above 0, got nan"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_and_code_two(cli, tmp_path, arguments, message):
+    code, out, err = cli(*arguments)
+    assert code == 2
+    assert out == ""
+    assert any(message in line for line in err), err
+    assert all(line.startswith("fitformer: ") for line in err)
+    assert list(tmp_path.iterdir()) == []
+
+
+BAD_FILES = {
+    "name": (experiment(name="../x"), "name must be"),
+    "task": (experiment(task={"name": "image_classifcation"}), "did you mean 'image_classification'?"),
+    "task option": (experiment(task={"name": "image_classification", "dta": "digits"}), "did you mean 'data'?"),
+    "target": (experiment(target={"device": "tpu"}), "supported is onnxruntime on cpu"),
+    "routine": (experiment(stages=[stage(routine="trian")]), "there is no routine 'trian'"),
+    "routine option": (experiment(stages=[stage(options={"patch": 2, "epcohs": 1})]), "did you mean 'epochs'?"),
+    "patch": (experiment(stages=[stage(options={"patch": 3})]), "patch is 3, must divide the image's height 8"),
+    "initial": (experiment(stages=[stage(initial=[{"n_layers": 99}])]), "n_layers"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_experiment_file_writes_nothing(cli, tmp_path, text, message):
+    path = tmp_path / "e.yaml"
+    path.write_text(text)
+    code, out, err = cli("run", str(path))
+    assert code == 2
+    assert out == ""
+    assert any(message in line for line in err), err
+    assert not (tmp_path / "results").exists()
+
+
+def test_all_faults_at_once(cli, tmp_path):
+    (tmp_path / "e.yaml").write_text(
+        experiment(target={"device": "tpu"}, task={"name": "image_classification", "data": "nowhere.npz"})
+    )
+    code, _, err = cli("run", str(tmp_path / "e.yaml"), "--storage", "s9://x")
+    assert code == 2
+    assert [any(word in line for line in err) for word in ("tpu", "nowhere.npz", "s9://")] == [True] * 3
+
+
+def test_storage_that_is_a_file_is_refused(cli, tmp_path):
+    (tmp_path / "taken").write_text("")
+    code, _, err = cli("run", "digits", "--storage", str(tmp_path / "taken"))
+    assert code == 2
+    assert any("must be a folder" in line for line in err)
+
+
+def opened(storage, name="tiny", finished=False):
+    folder = runs.create(storage, name)
+    with Ledger(folder / runs.LEDGER) as book:
+        book.append({"event": "opened", "fingerprint": "f", "spec": {"name": name}, "data": {}, "at": 0})
+        if finished:
+            book.append({"event": "finished", "at": 1})
+    return folder
+
+
+def test_runs_are_listed_and_deleted(cli, tmp_path):
+    folder = opened(tmp_path / "results", finished=True)
+    (tmp_path / "results" / "notes").mkdir()
+    assert [run["run"] for run in json.loads(cli("runs", "--json")[1])] == [folder.name]
+    assert cli("runs", "delete", folder.name)[0] == 0
+    assert not folder.exists()
+    assert (tmp_path / "results" / "notes").exists()
+
+
+def test_unfinished_run_of_equal_fingerprint_is_found(tmp_path):
+    opened(tmp_path, finished=True)
+    assert runs.unfinished(tmp_path, "f") is None
+    folder = opened(tmp_path)
+    assert runs.unfinished(tmp_path, "f").folder == folder
+    assert runs.unfinished(tmp_path, "g") is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        (fit.Wish("a/my data.csv"), {"name": "my-data"}),
+        (fit.Wish("d.csv", max_latency_ms=2.0), {"constraints": {"latency_ms": {"max": 2.0}}}),
+        (fit.Wish("d.csv", max_size_mb=5.0), {"constraints": {"size_mb": {"max": 5.0}}}),
+        (fit.Wish("d.csv", time="10m"), {"time": "10m"}),
+        (fit.Wish("d.npz"), {"task": {"name": "image_classification", "data": "d.npz"}}),
+    ],
+)
+def test_fit_makes_the_experiment_that_was_wished_for(wish, expected):
+    values = fit.values(wish, 1000)
+    assert {key: values[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(100, 27), (10_000, 15), (1_000_000, 3)])
+def test_fit_passes_more_often_over_little_data(rows, epochs):
+    assert fit.values(fit.Wish("d.csv"), rows)["stages"][0]["epochs"] == epochs
