@@ -175,7 +175,8 @@ def _stack(architecture: Architecture, signature: Signature, layer: Layer, n_lay
     if isinstance(signature, TokenSignature):
         size = {"vocab_size": min(signature.vocab_size, VOCABULARY), "pad_id": 0}
         signature = signature.model_copy(update=size)
-    model = Classifier(Architecture.model_validate(like), signature)
+    with torch.random.fork_rng(devices=[]):  # a search must not depend on what was measured
+        model = Classifier(Architecture.model_validate(like), signature)
     if n_layers == 0:
         model.blocks = nn.ModuleList()
     return model
