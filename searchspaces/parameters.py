@@ -1,7 +1,6 @@
 """One parameter: between the plain value a trial gets and the number that ConfigSpace's vectors hold."""
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,9 +74,7 @@ def number(parameter: Parameter, given: Any) -> float:
 
 
 def _is_number(given: Any, whole: bool) -> bool:
-    if isinstance(given, bool) or not isinstance(given, int if whole else int | float):
-        return False
-    return math.isfinite(given)
+    return isinstance(given, int if whole else int | float) and not isinstance(given, bool)
 
 
 def same(one: Any, other: Any) -> bool:

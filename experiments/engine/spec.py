@@ -162,7 +162,7 @@ class Finalists(_Model):
     """How many of the frontier are exported and measured."""
 
 
-def _first_objective(data: Mapping[str, Any]) -> dict[str, Any]:
+def _first_objective(data: dict[str, Any]) -> dict[Direction, str]:
     return {direction: name for name, direction in list(data.get("objectives", {}).items())[:1]}
 
 

@@ -5,7 +5,11 @@ import json
 import pytest
 
 import searchspaces
+from experiments.engine import spec
 from models.architecture import Architecture
+from tasks import load as load_task
+from trainables import routine
+from trainables.parsing import parse
 
 DRAWS = 50
 PLAIN = {int, float, str, bool, type(None)}
@@ -43,3 +47,17 @@ def test_architectures_are_legal(space):
     for index in range(DRAWS):
         shape = {name: value for name, value in space.draw(1, index).items() if name in fields}
         assert Architecture(**shape).model_dump(include=set(shape)) == shape
+
+
+@pytest.mark.parametrize("name", spec.find())
+def test_every_draw_of_an_experiment_is_a_config_of_its_routine(name):
+    """Also: no parameter, option or task setting is unknown to who gets it."""
+    found = spec.load(name)
+    task = {"name": found.task.name, **found.task.options}
+    parse(load_task(found.task.name).Config, found.task.options, "task")
+    for stage in found.stages:
+        space, kind = stage.search_space(), routine.load(stage.routine)
+        common = {**stage.options, "task": task, "epochs": stage.epochs}
+        for point in [space.default(), *(space.draw(found.seed, index) for index in range(DRAWS))]:
+            config = parse(kind.Config, {**common, **point}, stage.routine)
+            assert {field: getattr(config, field) for field in point} == point

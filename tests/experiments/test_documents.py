@@ -132,7 +132,7 @@ def test_any_text_gives_a_value_or_a_parse_error(text):
     try:
         value = documents.plain(text, "x")
     except ParseError as error:
-        assert error.faults  # noqa: PT017
+        assert error.faults
     else:
         assert json.loads(json.dumps(value)) == value
 

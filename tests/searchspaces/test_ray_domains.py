@@ -40,7 +40,8 @@ def test_draws_cover_what_ray_draws():
 
 
 def test_log_ranges_stay_log():
-    rates = [Space(converted(DOMAINS, "m"), "s").draw(1, index)["rate"] for index in range(200)]
+    space = Space(converted(DOMAINS, "m"), "s")
+    rates = [space.draw(1, index)["rate"] for index in range(200)]
     below = sum(rate < math.sqrt(1e-5 * 1e-2) for rate in rates) / 200
     assert 0.4 < below < 0.6
 
