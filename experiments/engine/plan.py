@@ -8,6 +8,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ class Plan:
             after=after,
             timed=True,
             watched=tuple(self.spec.objectives),
-            common={**stage.options, "task": self._task(), "epochs": stage.epochs},
+            common=self.common(stage),
         )
 
     def _layers(self, _: Director) -> Strategy:
@@ -126,7 +127,7 @@ class Plan:
         space = self.spaces[stage.name]
         draws = [space.default(), *space.points(stage.initial)]
         draws += [space.draw(self.spec.seed, index) for index in range(_SAMPLED_DRAWS)]
-        return [{"routine": stage.routine, "values": {**self._common(stage), **draw}} for draw in draws]
+        return [{"routine": stage.routine, "values": {**self.common(stage), **draw}} for draw in draws]
 
     def _classical(self, _: Director) -> Strategy:
         return Listed([{"task": self._task()}])
@@ -146,7 +147,8 @@ class Plan:
             "experiment": self.spec.name,
         }
 
-    def _common(self, stage: Stage) -> Config:
+    def common(self, stage: Stage) -> Config:
+        """What every trial of a stage is told besides its own point."""
         return {**stage.options, "task": self._task(), "epochs": stage.epochs}
 
     def _task(self) -> Config:
@@ -184,12 +186,11 @@ def prepare(spec: Spec, cache: Path, known: Sequence[str] = ()) -> Plan:
 
 
 def _routine_faults(stage: Stage, space: Space, plan: Plan | None) -> list[str]:
-    """Whether the default point and the user's own make a config of the routine."""
+    """Whether the default point and the user's own make a config of the routine, and fit the data if it is known."""
     found: list[str] = []
-    points = [space.default(), *space.points(stage.initial)]
-    for point in points:
-        values = {**stage.options, **point, "task": plan._task() if plan else {"name": ""}, "epochs": stage.epochs}
-        found += faults_of(lambda values=values: routine.check(stage.routine, values, plan.data if plan else None))
+    common = plan.common(stage) if plan else {**stage.options, "task": {"name": ""}, "epochs": stage.epochs}
+    for point in (space.default(), *space.points(stage.initial)):
+        found += faults_of(partial(routine.check, stage.routine, {**common, **point}, plan.data if plan else None))
     return [f"stages.{stage.name}: {line}" for line in dict.fromkeys(found)]
 
 

@@ -36,7 +36,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether it came to its end."""
-        return self.records[-1]["event"] == "finished"
+        return bool(self.records[-1]["event"] == "finished")
 
 
 def storage_folder(storage: str | None) -> Path:

@@ -15,7 +15,7 @@ from experiments.engine.strategies.asha import Asha
 
 def interleaved(rng, trials, max_epochs):
     """Reports of many trials in some order, each trial's epochs in theirs, until it is stopped."""
-    going = {trial: 0 for trial in range(trials)}
+    going = dict.fromkeys(range(trials), 0)
     while going:
         trial = rng.choice(list(going))
         going[trial] += 1
