@@ -9,14 +9,15 @@ import json
 import logging
 import random
 import shutil
+import sys
 import time
 import traceback
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import ray
-import torch
 from ray import tune
 
 from trainables.data import default_cache
@@ -142,9 +143,11 @@ def workspace(folder: Path, inputs: dict[str, Any] | None = None) -> Workspace:
     """The workspace of a Ray actor: its GPU if it was given one, and as many threads as CPUs it was given."""
     resources = ray.get_runtime_context().get_assigned_resources() if ray.is_initialized() else {}
     threads = max(1, int(resources.get("CPU", 1)))
-    torch.set_num_threads(threads)
     device = "cuda" if resources.get("GPU", 0) > 0 else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+    torch = _torch()
+    if torch is not None:
+        torch.set_num_threads(threads)
+    if torch is not None and device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("the trial was given a GPU that torch cannot use")
     return Workspace(default_cache(), folder, device, threads, inputs or {})
 
@@ -153,12 +156,23 @@ def seed_everything(seed: int) -> None:
     """A reused actor keeps its predecessor's generators: start each trial from its own seed."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  libraries below use the global generator
-    torch.manual_seed(seed)
+    torch = _torch()
+    if torch is not None:
+        torch.manual_seed(seed)
+
+
+def _torch() -> ModuleType | None:
+    """torch, if the routine's module imported it: that takes seconds, which a routine without it need not wait."""
+    return sys.modules.get("torch")
 
 
 def _failure(error: Exception) -> dict[str, str]:
     lines = traceback.format_exception(error)
-    out_of_memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "not enough memory" in str(error)
+    out_of_memory = (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "not enough memory" in str(error)
+    )
     kind = "infeasible" if out_of_memory or isinstance(error, Infeasible) else "error"
     return {
         "kind": kind,
