@@ -7,6 +7,7 @@ only. A user's file is code and runs as code.
 import contextlib
 import importlib
 import importlib.util
+import os
 import re
 import sys
 from collections import Counter
@@ -18,7 +19,7 @@ from typing import Any
 from ConfigSpace import ConfigurationSpace
 
 from searchspaces import ray_domains, restriction
-from searchspaces.restriction import SpaceError
+from searchspaces.restriction import SpaceError, first_line
 from searchspaces.space import Space, nearest
 
 __all__ = ["Space", "SpaceError", "find", "load"]
@@ -48,7 +49,7 @@ def load(names: str | Sequence[str]) -> Space:
     except SpaceError:
         raise
     except ValueError as error:  # a kind of parameter or clause that ConfigSpace cannot write down
-        raise SpaceError([f"space {name} cannot be read: {error}"]) from error
+        raise SpaceError([f"space {name} cannot be read: {first_line(error)}"]) from error
 
 
 def _parts(names: Sequence[str]) -> dict[str, ConfigurationSpace]:
@@ -107,7 +108,7 @@ def _built_in(name: str) -> ModuleType:
 
 def _executed(path: Path, name: str) -> ModuleType:
     """The module of a user's file. What it prints goes to standard error: standard output is ours."""
-    if not path.is_file() or path.suffix != ".py":
+    if path.suffix != ".py" or not os.path.isfile(path):  # Path.is_file raises for names that cannot be
         raise SpaceError([f"space {name!r}: there is no Python file {path} in {Path.cwd()}"])
     spec = importlib.util.spec_from_file_location(f"user_space_{path.stem}", path)
     assert spec is not None
@@ -117,6 +118,5 @@ def _executed(path: Path, name: str) -> ModuleType:
         with contextlib.redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
-        first = (str(error).splitlines() or [""])[0]
-        raise SpaceError([f"space {name}: the file raises {type(error).__name__}: {first}"]) from error
+        raise SpaceError([f"space {name}: the file raises {type(error).__name__}: {first_line(error)}"]) from error
     return module

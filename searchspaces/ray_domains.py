@@ -18,7 +18,7 @@ from ConfigSpace.hyperparameters import (
 )
 
 from searchspaces.parameters import Parameter
-from searchspaces.restriction import SpaceError
+from searchspaces.restriction import SpaceError, first_line
 
 _STEPS = 1000
 
@@ -31,7 +31,7 @@ def converted(domains: Mapping[str, Any], name: str) -> ConfigurationSpace:
         try:
             space.add(_parameter(str(key), domain))
         except ValueError as error:
-            faults.append(f"space {name}: {key} {error}")
+            faults.append(f"space {name}: {key} {first_line(error)}")
     if faults:
         raise SpaceError(faults)
     return space

@@ -46,6 +46,14 @@ class SpaceError(ValueError):
         self.faults = list(faults)
         super().__init__("\n".join(self.faults))
 
+    def __reduce__(self) -> tuple[type["SpaceError"], tuple[list[str]]]:
+        return SpaceError, (self.faults,)  # crosses process borders with its list, not its joined text
+
+
+def first_line(error: BaseException) -> str:
+    """Other people's messages can be long."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
 
 def declaration(space: ConfigurationSpace) -> Item:
     """Hyperparameters, conditions and forbidden clauses as plain data."""
@@ -241,7 +249,7 @@ def _legal(plan: Item, path: str) -> ConfigurationSpace:
     except ForbiddenValueError:
         pass
     except (ValueError, TypeError) as error:
-        raise SpaceError([f"{path} does not go with a condition of the space: {error}"]) from error
+        raise SpaceError([f"{path} does not go with a condition of the space: {first_line(error)}"]) from error
     free = _built({**plan, "forbiddens": []})
     free.seed(0)
     for configuration in free.sample_configuration(DRAWS):

@@ -26,6 +26,9 @@ class ParseError(ValueError):
         self.faults = list(faults)
         super().__init__("\n".join(self.faults))
 
+    def __reduce__(self) -> tuple[type["ParseError"], tuple[list[str]]]:
+        return ParseError, (self.faults,)  # crosses process borders with its list, not its joined text
+
 
 def parse(config: type[C], values: Mapping[str, Any], subject: str = "") -> C:
     """The config that `values` describe; `subject` opens the path in each message ("task", "train").

@@ -6,6 +6,7 @@ them. Refused: tags (they can run code), aliases (they can explode), duplicate k
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,18 +22,23 @@ _MAX_DEPTH = 32
 
 def read(path: Path) -> dict[str, Any]:
     """The mapping a YAML file holds. Raises ParseError, each line opening with file:line:column where known."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for names that cannot be
         raise ParseError([f"{path} is not a file; give an experiment's YAML file"])
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
-        raise ParseError([f"{path} must be at most 1 MB, got {size / 1e6:.1f} MB"])
-    content = path.read_bytes()
     try:
-        text = content.decode("utf-8-sig")
+        content = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else None
+    except OSError as error:
+        raise ParseError([f"{path} cannot be read: {error.strerror}"]) from None
+    if content is None:
+        raise ParseError([f"{path} must be at most 1 MB, got {path.stat().st_size / 1e6:.1f} MB"])
+    return mapping(_decoded(content, path), str(path))
+
+
+def _decoded(content: bytes, path: Path) -> str:
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise ParseError([f"{path}:{line}: must be UTF-8, got byte 0x{content[error.start]:02x}"]) from None
-    return mapping(text, str(path))
 
 
 def mapping(text: str, source: str) -> dict[str, Any]:

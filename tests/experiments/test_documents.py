@@ -1,5 +1,6 @@
 import json
 import random
+from pathlib import Path
 
 import pytest
 import yaml
@@ -102,6 +103,24 @@ def test_files_are_read_and_bad_ones_refused(tmp_path):
         documents.read(tmp_path)
     with pytest.raises(ParseError, match=r"absent.yaml is not a file"):
         documents.read(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 5000])
+def test_names_that_cannot_be_are_no_files(name):
+    with pytest.raises(ParseError, match="is not a file; give an experiment's YAML file"):
+        documents.read(Path(name))
+
+
+def test_an_unreadable_file_says_why(tmp_path, monkeypatch):
+    path = tmp_path / "e.yaml"
+    path.write_text("a: 1")
+
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ParseError, match=r"e.yaml cannot be read: Permission denied$"):
+        documents.read(path)
 
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=12)

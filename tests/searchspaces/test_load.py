@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,7 @@ def test_faulty_files_are_refused_in_one_line(file, text, line):
 
 def test_a_missing_file_is_refused(file):
     assert faults("absent.py:SPACE") == [f"space 'absent.py:SPACE': there is no Python file absent.py in {Path.cwd()}"]
+    assert faults("a\0.py:b")[0].startswith("space 'a\\x00.py:b': there is no Python file")
     assert faults("a:b") == [f"space 'a:b': there is no Python file a in {Path.cwd()}"]
 
 
@@ -123,3 +125,9 @@ def test_a_loaded_space_does_not_share_state_with_the_declaration(file):
     assert isinstance(first.configspace, ConfigurationSpace)
     assert first.configspace is not second.configspace
     assert first.draw(0, 1) == second.draw(0, 1)
+
+
+def test_spaces_and_their_faults_are_carried_over_whole():
+    space = searchspaces.load("encoder")
+    assert copy.deepcopy(space).draw(0, 3) == space.draw(0, 3)
+    assert copy.copy(SpaceError(["one", "two"])).faults == ["one", "two"]

@@ -1,3 +1,4 @@
+import copy
 import json
 from pathlib import Path
 from typing import Literal
@@ -113,3 +114,8 @@ def test_suggestions_name_the_nearest_or_list_what_is_known():
 def test_shown_values_are_short():
     assert shown("x" * 100) == "'" + "x" * 58 + "…"
     assert shown({"a": None, "b": True}) == '{"a": null, "b": true}'
+
+
+def test_a_fault_list_is_carried_over_whole():
+    error = copy.copy(ParseError(["one", "two"]))
+    assert (error.faults, str(error)) == (["one", "two"], "one\ntwo")
