@@ -60,7 +60,9 @@ class LayerTable:
         """Measure what these are made of and the table lacks (or has from a disturbed machine); how much it was."""
         parsed = parse_signature(signature)
         parts = [(architecture, *part) for architecture in architectures for part in self._shapes(architecture, parsed)]
-        lacking = {_key(shape): (architecture, shape, layer) for architecture, shape, layer in parts}
+        lacking: dict[str, tuple[Architecture, Json, Layer | None]] = {}
+        for architecture, shape, layer in parts:  # with the first architecture that has it, whose ends come before it
+            lacking.setdefault(_key(shape), (architecture, shape, layer))
         for known in [key for key in lacking if self.parts.get(key, {"quiet": False})["quiet"]]:
             del lacking[known]
         for architecture, shape, layer in lacking.values():

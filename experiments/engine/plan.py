@@ -96,7 +96,9 @@ class Plan:
     def _search(self, stage: Stage, after: tuple[str, ...]) -> Step:
         name, direction = next(iter(self.spec.objectives.items()))
 
-        def plan(_: Director) -> Strategy:
+        def plan(director: Director) -> Strategy:
+            if any(trial.failed for trial in director.of_stage(LAYERS)):
+                return Listed([])  # without the table no trial could be ranked
             space, search = self.spaces[stage.name], stage.search
             searcher = strategies.load(search.searcher.name, "SEARCHER")
             scheduler = strategies.load(search.scheduler.name, "SCHEDULER")

@@ -35,6 +35,11 @@ def summary(header: Mapping[str, Any], director: Director, folder: Path) -> Json
         "stages": [_stage(name, director.of_stage(name), objectives) for name in searches],
         "baselines": _baselines(director, director.of_stage(searches[-1]), spec),
         "finalists": [_finalist(trial) for trial in director.of_stage(FINALISTS)],
+        "failures": [
+            {"id": trial.id, "status": trial.status, "reason": trial.reason}
+            for trial in director.trials.values()
+            if trial.failed and trial.stage not in searches
+        ],
         "chosen": _chosen(director, spec, folder),
         "time": _time(director),
         "warnings": header["data"].get("warnings", []),

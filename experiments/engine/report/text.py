@@ -21,9 +21,8 @@ def print_report(report: Json, console: Console) -> None:
         _print_chosen(report["chosen"], report["baselines"].get("classical"), console)
     else:
         console.print("\nNothing was chosen: no finalist meets the constraints.", highlight=False)
-    for finalist in report["finalists"]:
-        if finalist["reason"]:
-            console.print(f"  {finalist['trial']} as finalist {finalist['status']}: {finalist['reason']}", markup=False)
+    for failed in report["failures"]:
+        console.print(f"  {failed['id']} {failed['status']}: {failed['reason']}", highlight=False, markup=False)
     for warning in report["warnings"]:
         console.print(f"warning: {warning}", highlight=False, markup=False)
 

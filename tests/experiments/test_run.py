@@ -1,0 +1,177 @@
+"""Whole experiments through the command line: real data, real Ray, real processes killed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.engine import history, ledger, runs
+from experiments.engine.events import Started, from_record
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENT = {
+    "name": "tiny",
+    "task": {"name": "image_classification", "data": "digits"},
+    "stages": [
+        {
+            "name": "search",
+            "space": ["encoder", "optimization"],
+            "narrow": {"n_layers": [1, 2], "d_model": [64, 96]},
+            "fix": {"n_heads": 2, "d_head": 16, "d_ff": 64, "positions": "learned", "activation": "relu"},
+            "options": {"patch": 2},
+            "search": {"scheduler": {"name": "asha", "eta": 2}},
+            "trials": 6,
+            "epochs": 4,
+        }
+    ],
+    "finalists": {"count": 2},
+}
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """One cache for all runs, and no colours."""
+    return {**os.environ, "FITFORMER_CACHE": str(tmp_path_factory.mktemp("cache")), "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, environment):
+    """An experiment run to its end: its storage, and what was printed."""
+    folder = tmp_path_factory.mktemp("runs")
+    driver = begin(folder, environment)
+    out, err = driver.communicate(timeout=200)
+    assert driver.returncode == 0, err
+    return folder / "results", out
+
+
+def begin(folder, environment, *options):
+    (folder / "tiny.yaml").write_text(json.dumps(EXPERIMENT))
+    command = [sys.executable, "-m", "experiments", "run", str(folder / "tiny.yaml")]
+    command += ["--storage", str(folder / "results"), *options]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def cli(environment, *arguments):
+    command = [sys.executable, "-m", "experiments", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_trial_ends_and_one_model_is_chosen(finished, environment):
+    storage, out = finished
+    report = json.loads(cli(environment, "report", "--storage", str(storage), "--json"))
+    trials = report["stages"][0]["trials"]
+    assert len(trials) == 6
+    assert {trial["status"] for trial in trials} <= {"completed", "stopped"}
+    assert all(trial["epochs"] == 4 for trial in trials if trial["status"] == "completed")
+    assert report["stages"][0]["frontier"]
+    assert report["stages"][0]["hypervolume"] > 0
+    assert report["baselines"].keys() >= {"default", "random", "largest", "classical"}
+    chosen = report["chosen"]
+    assert chosen["trial"] in out
+    low, value, high = (chosen["test"]["accuracy"][name] for name in ("low", "value", "high"))
+    assert low < value < high
+    assert value > 0.5
+    assert report["time"]["busy_seconds"] <= report["time"]["trial_seconds"]
+
+
+def test_artifact_predicts_as_it_was_scored(finished, environment):
+    from sklearn.datasets import load_digits
+
+    storage, _ = finished
+    report = json.loads(cli(environment, "report", "--storage", str(storage), "--json"))
+    images, labels = load_digits(return_X_y=True)
+    np.save(storage / "digits.npy", images.reshape(-1, 8, 8).astype("float32"))
+    answers = json.loads(
+        cli(environment, "predict", report["chosen"]["artifact"], "--file", str(storage / "digits.npy"), "--json")
+    )
+    right = np.mean([answer["labels"][0]["label"] == label for answer, label in zip(answers, labels, strict=True)])
+    assert right == pytest.approx(report["chosen"]["test"]["accuracy"]["value"], abs=0.08)
+
+
+def test_only_checkpoints_that_are_needed_stay(finished):
+    storage, _ = finished
+    run = next(runs.every(storage))
+    director = history.fold(run.records)
+    kept = {str(path.parent.relative_to(run.folder)) for path in run.folder.glob("trials/*/*/*/config.json")}
+    best = {trial.config["checkpoint"] for trial in director.of_stage("finalists")}
+    known = {trial.checkpoint.path for trial in director.of_stage("search")}
+    assert best <= kept <= known
+    assert len(kept) < len(known)
+
+
+def test_each_trial_has_one_log(finished):
+    run = next(runs.every(finished[0]))
+    for trial in history.fold(run.records).trials.values():
+        assert "segment" in (run.folder / "trials" / trial.id / "log.txt").read_text()
+
+
+def test_finished_run_is_not_gone_on_with(finished, environment):
+    storage, _ = finished
+    run = next(runs.every(storage))
+    assert runs.unfinished(storage, run.header["fingerprint"]) is None
+
+
+@pytest.mark.slow
+def test_killed_at_five_random_moments_ends_with_exactly_its_trials(tmp_path, environment):
+    moments = random.Random(0)
+    for _ in range(5):
+        driver = begin(tmp_path, environment)
+        wait_for_run(tmp_path / "results", driver)
+        time.sleep(moments.uniform(0.0, 5.0))
+        driver.kill()
+        driver.wait()
+    driver = begin(tmp_path, environment)
+    _, err = driver.communicate(timeout=200)
+    assert driver.returncode == 0, err
+    assert len(list(runs.every(tmp_path / "results"))) == 1
+    run = next(runs.every(tmp_path / "results"))
+    director = history.fold(run.records)
+    assert len(director.of_stage("search")) == 6
+    assert {trial.status for trial in director.of_stage("search")} <= {"completed", "stopped"}
+    events = [from_record(record) for record in run.records]
+    first = [
+        e.segment.trial
+        for e in events
+        if isinstance(e, Started) and (e.segment.stage, e.segment.attempt) == ("search", 0)
+    ]
+    assert sorted(first) == list(range(6))
+    assert run.finished
+
+
+def test_interrupted_run_is_resumable(tmp_path, environment):
+    driver = begin(tmp_path, environment)
+    wait_for_run(tmp_path / "results", driver)
+    wait_for(lambda: len(ledger.read(next(tmp_path.glob("results/*/ledger.jsonl")))) > 4, driver)
+    driver.send_signal(signal.SIGTERM)
+    sent = time.monotonic()
+    out, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 143
+    assert time.monotonic() - sent < 30
+    assert "the same command goes on from here" in out
+    run = next(runs.every(tmp_path / "results"))
+    assert not run.finished
+    assert runs.unfinished(tmp_path / "results", run.header["fingerprint"]).folder == run.folder
+
+
+def wait_for_run(storage, driver):
+    wait_for(lambda: any(storage.glob("*/ledger.jsonl")), driver)
+
+
+def wait_for(condition, driver, seconds=60):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert driver.poll() is None, driver.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
