@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from models.architecture import Activation, Architecture, Layer
 from models.attention import Attention
+from models.dropout import dropout
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -82,4 +83,4 @@ class Block(nn.Module):
         return y_BLD
 
     def _drop(self, x_BLD: Tensor) -> Tensor:
-        return F.dropout(x_BLD, self.dropout) if self.training and self.dropout else x_BLD
+        return dropout(x_BLD, self.dropout) if self.training and self.dropout else x_BLD

@@ -1,9 +1,9 @@
 """What turns vectors at positions into the answer."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.architecture import Pooling
+from models.dropout import dropout
 
 
 def pool(x_BLD: Tensor, keep_BL: Tensor | None, pooling: Pooling) -> Tensor:
@@ -29,6 +29,6 @@ class ClassificationHead(nn.Module):
     def forward(self, x_BLD: Tensor, keep_BL: Tensor | None) -> Tensor:
         x_BD = pool(x_BLD, keep_BL, self.pooling)
         if self.training and self.dropout:
-            x_BD = F.dropout(x_BD, self.dropout)
+            x_BD = dropout(x_BD, self.dropout)
         logits_BC: Tensor = self.linear(x_BD)
         return logits_BC

@@ -22,7 +22,7 @@ def save(folder: Path, loop: Loop, config: dict[str, Any]) -> None:
     """Write a loop and the `config` from which its model and data are rebuilt."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_contiguous(loop.model.state_dict()), folder / "model.safetensors")
-    save_file(_contiguous(_optimizer_tensors(loop)), folder / "optimizer.safetensors")
+    save_file(_contiguous(loop.optimizer.state()), folder / "optimizer.safetensors")
     state = {**loop.state(), "optimizer": loop.optimization.optimizer}
     (folder / "state.json").write_text(json.dumps(state))
     (folder / "config.json").write_text(json.dumps({"format_version": FORMAT_VERSION, **config}, indent=1))
@@ -37,7 +37,7 @@ def load(folder: Path, loop: Loop) -> None:
     _load_weights(folder, loop.model)
     state = json.loads((folder / "state.json").read_text())
     if state["optimizer"] == loop.optimization.optimizer:
-        _load_optimizer(loop, load_file(folder / "optimizer.safetensors"))
+        loop.optimizer.load_state(load_file(folder / "optimizer.safetensors"))
     loop.load_state(state)
 
 
@@ -68,24 +68,6 @@ def _load_weights(folder: Path, model: nn.Module) -> None:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
         raise ValueError(f"the checkpoint {folder} holds another architecture: {error}") from error
-
-
-def _optimizer_tensors(loop: Loop) -> dict[str, Tensor]:
-    names: dict[Tensor, str] = {parameter: name for name, parameter in loop.model.named_parameters()}
-    return {
-        f"{names[parameter]}/{key}": value
-        for parameter, entries in loop.optimizer.state.items()
-        for key, value in entries.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _load_optimizer(loop: Loop, tensors: dict[str, Tensor]) -> None:
-    parameters = dict(loop.model.named_parameters())
-    for path, value in tensors.items():
-        name, key = path.rsplit("/", 1)
-        device = value.device if key == "step" else parameters[name].device
-        loop.optimizer.state[parameters[name]][key] = value.to(device)
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

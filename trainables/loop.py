@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from tasks.batches import Rows, bucketed, padding, sorted_by_length
 from tasks.task import Batch, Data, Split
-from trainables.optimization import Optimization, autocast, make_optimizer, rate_scale
+from trainables.memory import keep_freed_memory
+from trainables.optimization import Optimization, autocast, rate_scale
+from trainables.optimizers import Optimizer
 
 __all__ = ["Examples", "Loop", "Loss", "Optimization", "logits"]
 
@@ -49,7 +51,9 @@ class Loop:
     ) -> None:
         self.model, self.data, self.optimization, self.loss = model.to(device), data, optimization, loss
         self.seed, self.device = seed, device
-        self.optimizer = make_optimizer(model, optimization)
+        if device == "cpu":
+            keep_freed_memory()
+        self.optimizer = Optimizer(self.model, optimization)
         self.epochs = 0.0  # at the last report
         self.epoch, self.place = 0, 0  # whole epochs done, and samples seen of the one begun
         self.samples = 0
@@ -100,6 +104,7 @@ class Loop:
             batches.append(rows)
             if len(batches) % _CHECK_EVERY == 0 and not torch.isfinite(total):
                 break
+        self.optimizer.settle()
         mean = float(total) / sum(map(len, batches))
         return (mean if math.isfinite(mean) else math.nan), batches
 
@@ -126,12 +131,7 @@ class Loop:
         with autocast(self.optimization.precision, self.device):
             loss = self.loss(self.model, examples)
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.optimization.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.optimization.clip_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.optimization.learning_rate * rate_scale(self.optimization, progress)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.optimizer.step(self.optimization.learning_rate * rate_scale(self.optimization, progress))
         return loss.detach()
 
     def _scores(self, finite: bool) -> dict[str, float]:

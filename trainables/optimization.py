@@ -1,4 +1,4 @@
-"""How weights are changed: the typed settings of training, its schedule, its optimizer. Searched, so flat."""
+"""How weights are changed: the typed settings of training, its schedule, its precision. Searched, so flat."""
 
 import math
 from functools import cache
@@ -6,13 +6,10 @@ from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
 
 OptimizerName = Literal["adamw", "sgd"]
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["auto", "fp32", "bf16"]
-
-MOMENTUM = 0.9  # the first moment of AdamW (beta1) and the momentum of SGD
 
 
 class Optimization(BaseModel):
@@ -52,24 +49,6 @@ def rate_scale(optimization: Optimization, progress: float) -> float:
             return (1 + math.cos(math.pi * rest)) / 2
         case _:
             return 1.0
-
-
-def make_optimizer(model: nn.Module, optimization: Optimization) -> torch.optim.Optimizer:
-    """The optimizer over a model's trained parameters.
-
-    Matrices decay. Biases and norms do not, as usual, and neither do embeddings: a rare token's vector would shrink
-    at every step and grow only at those few that contain it.
-    """
-    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [p for p in trained if p.ndim > 1 and id(p) not in tables]
-    kept = [p for p in trained if p.ndim <= 1 or id(p) in tables]
-    groups = [{"params": decayed, "weight_decay": optimization.weight_decay}, {"params": kept, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    if optimization.optimizer == "sgd":
-        return torch.optim.SGD(groups, optimization.learning_rate, momentum=MOMENTUM, nesterov=True, fused=True)
-    betas = (MOMENTUM, optimization.beta2)
-    return torch.optim.AdamW(groups, optimization.learning_rate, betas, fused=True)
 
 
 def autocast(precision: str, device: str) -> torch.autocast:
