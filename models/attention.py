@@ -73,4 +73,5 @@ def _attend_plainly(q_BHLK: Tensor, k_BHLK: Tensor, v_BHLK: Tensor, mask: Tensor
         scores_BHLL = scores_BHLL.masked_fill(~mask, float("-inf"))
     elif mask is not None:
         scores_BHLL = scores_BHLL + mask
-    return scores_BHLL.softmax(-1) @ v_BHLK
+    y_BHLK: Tensor = scores_BHLL.softmax(-1) @ v_BHLK
+    return y_BHLK

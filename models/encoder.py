@@ -1,6 +1,5 @@
 """A Transformer encoder with a classification head, built from an architecture and a signature."""
 
-import math
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,6 +21,8 @@ from models.positions import added_positions
 
 __all__ = ["Architecture", "Classifier", "PixelSignature", "Signature", "TokenSignature", "build"]
 
+EMBEDDING_STD = 0.005
+
 
 class Classifier(nn.Module):
     """Front end, blocks, head. Inputs are the arrays of a task's batch, by name."""
@@ -36,7 +37,9 @@ class Classifier(nn.Module):
             else PixelFrontEnd(architecture, signature)
         )
         n = n_positions(architecture, signature)
-        self.positions = added_positions(architecture.positions, n, architecture.d_model)
+        # Sinusoids stay as large beside the embeddings as in the paper, which has both near 1.
+        scale = EMBEDDING_STD if isinstance(signature, TokenSignature) else 1.0
+        self.positions = added_positions(architecture.positions, n, architecture.d_model, scale)
         self.embedding_norm = make_norm(architecture) if architecture.embedding_norm else None
         self.blocks = nn.ModuleList(Block(architecture, layer, n) for layer in architecture.layers)
         # A post-norm block ends in a norm; a pre-norm one leaves the sum bare.
@@ -79,11 +82,22 @@ def build(architecture: Architecture, signature: dict[str, Any]) -> Classifier:
 
 
 def _initialise(model: Classifier) -> None:
-    """Truncated normal, 0.02 as in BERT; what ends a branch is smaller, by the number of branches (GPT-2)."""
+    """Normal: matrices by their inputs, embeddings small, the head too, and what ends a branch by their number.
+
+    On 20,000 glosses (2 layers of width 128, 2 epochs, two seeds) this scored 0.713; embeddings of 0.02 0.697, of
+    0.1 0.615, and 0.02 for everything, as in BERT, 0.679. The end of a branch: Radford et al. 2019 (GPT-2).
+    """
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
         elif "norm" not in name:
-            ends_branch = name.endswith(("attention.out.weight", "feed_forward.outer.weight"))
-            std = 0.02 / math.sqrt(2 * len(model.blocks)) if ends_branch else 0.02
-            nn.init.trunc_normal_(parameter, std=std, a=-2 * std, b=2 * std)
+            nn.init.normal_(parameter, std=_std(name, parameter, 2 * len(model.blocks)))
+
+
+def _std(name: str, parameter: Tensor, n_branches: int) -> float:
+    if name in ("front_end.embedding.weight", "front_end.cls", "positions.weight"):
+        return EMBEDDING_STD
+    if name.startswith("head"):
+        return 0.02
+    ends_branch = name.endswith(("attention.out.weight", "feed_forward.outer.weight"))
+    return float((parameter.shape[1] * (n_branches if ends_branch else 1)) ** -0.5)

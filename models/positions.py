@@ -61,25 +61,25 @@ class LearnedPositions(nn.Module):
 
 
 class SinusoidalPositions(nn.Module):
-    """Fixed sinusoids, added to the embeddings."""
+    """Fixed sinusoids times `scale`, added to the embeddings."""
 
     weight: Tensor
 
-    def __init__(self, n_positions: int, d_model: int) -> None:
+    def __init__(self, n_positions: int, d_model: int, scale: float) -> None:
         super().__init__()
-        self.register_buffer("weight", sinusoids(n_positions, d_model), persistent=False)
+        self.register_buffer("weight", scale * sinusoids(n_positions, d_model), persistent=False)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return x_BLD + self.weight[: x_BLD.shape[1]]
 
 
-def added_positions(positions: Positions, n_positions: int, d_model: int) -> nn.Module | None:
-    """What is added to the embeddings; None for the kinds that act in attention, and for none."""
+def added_positions(positions: Positions, n_positions: int, d_model: int, scale: float) -> nn.Module | None:
+    """What is added to the embeddings (sinusoids times `scale`); None for the kinds that act in attention."""
     match positions:
         case "learned":
             return LearnedPositions(n_positions, d_model)
         case "sinusoidal":
-            return SinusoidalPositions(n_positions, d_model)
+            return SinusoidalPositions(n_positions, d_model, scale)
         case _:
             return None
 
