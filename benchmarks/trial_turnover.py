@@ -58,9 +58,9 @@ def ours(folder: Path, trials: int) -> None:
     with Ledger(folder / "ledger.jsonl") as ledger:
         director = Director([Stage("search", "noop", lambda _: _strategy(trials), timed=True, watched=("score",))])
         slots = launch.slots(launch.resources(1, 0))
-        view = LiveView(director, {"search": trials}, ("score", "max"), slots, Console())
+        view = LiveView(director, {"search": trials}, ("score", "max"), Console())
         keep = Retention(director, ledger, folder, {"score": "max"})
-        launch.execute(Bridge(director, ledger, _job(folder), slots, observers=(keep, view)), slots)
+        launch.execute(Bridge(director, ledger, _job(folder), slots=slots, observers=(keep, view)), slots)
     _counted([len(trial.reports) for trial in director.trials.values()], trials)
 
 
