@@ -26,6 +26,7 @@ from models.architecture import Architecture, parse_signature
 from models.card import card
 from models.encoder import Classifier, build
 from models.export import parity, random_feeds, to_onnx
+from models.own import Own
 from models.predictor import FORMAT_VERSION, check_files, file_hash, read_config
 
 WEIGHTS, ONNX = "model.safetensors", "model.onnx"
@@ -47,7 +48,7 @@ def save(
     folder: Path,
     model: nn.Module,
     *,
-    architecture: Architecture,
+    architecture: Architecture | Own,
     signature: Mapping[str, Any],
     labels: Sequence[Any],
     files: Mapping[str, Path],
@@ -90,6 +91,11 @@ def load(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     """
     config = read_config(folder)
     check_files(folder, [WEIGHTS], config["sha256"])
+    if "model" in config["architecture"]:
+        raise ValueError(
+            f"{folder} is of the network {config['architecture']['model']!r}, whose code an artifact does not hold; "
+            f"predict from {ONNX}, or load {WEIGHTS} into your own network"
+        )
     model = build(Architecture.model_validate(config["architecture"]), config["signature"])
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))

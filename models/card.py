@@ -47,7 +47,10 @@ def _origin(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "classes", str(len(config["labels"]))
     yield "data", f"{origin['data']} (fingerprint {origin['fingerprint']})"
     yield "licence of the data", origin["licence"] or "not known"
-    yield "layers × width", f"{architecture['n_layers']} × {architecture['d_model']}"
+    if "model" in architecture:
+        yield "network", f"{architecture['model']} {architecture['arguments']}"
+    else:
+        yield "layers × width", f"{architecture['n_layers']} × {architecture['d_model']}"
 
 
 def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -11,8 +11,10 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from models import own
 from models.architecture import Architecture
-from models.encoder import Classifier, build
+from models.encoder import build
+from models.own import Own
 from trainables.loop import Loop
 
 FORMAT_VERSION = 1
@@ -55,12 +57,26 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_model(folder: Path) -> tuple[Classifier, dict[str, Any]]:
-    """The model of a checkpoint, and its config (architecture, signature, task, config)."""
+def load_model(folder: Path, model: str | None = None) -> tuple[nn.Module, Architecture | Own, dict[str, Any]]:
+    """The network of a checkpoint, what it is built from, and the checkpoint's config.
+
+    model: the user's own `file.py:FUNCTION`, where the checkpoint is of one. What a folder names is never run unless
+    the caller names it, too.
+    """
     config = read_config(folder)
-    model = build(Architecture.model_validate_json(json.dumps(config["architecture"])), config["signature"])
-    _load_weights(folder, model)
-    return model, config
+    architecture = _architecture(folder, config["architecture"], model)
+    signature = config["signature"]
+    network = own.build(architecture, signature) if isinstance(architecture, Own) else build(architecture, signature)
+    _load_weights(folder, network)
+    return network, architecture, config
+
+
+def _architecture(folder: Path, values: dict[str, Any], model: str | None) -> Architecture | Own:
+    if "model" not in values:
+        return Architecture.model_validate_json(json.dumps(values))
+    if values["model"] != model:
+        raise ValueError(f"{folder} is of the network {values['model']!r}, not of {model!r}; name it to run its code")
+    return Own(**values)
 
 
 def _load_weights(folder: Path, model: nn.Module) -> None:

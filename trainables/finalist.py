@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from models import artifact, cost
+from models import artifact
 from models.architecture import parse_signature
 from models.latency import Target, batches_like, measure_model
 from models.predictor import Predictor
@@ -31,6 +31,8 @@ class FinalistConfig(BaseModel):
     trial: str = Field(description="the trial's id; names the artifact")
     checkpoint: str = Field(description="its last checkpoint, relative to the experiment's folder")
     target: Json = Field(default={}, description="see models.latency.Target")
+    model: str | None = Field(default=None, description="the user's own network, as file.py:FUNCTION")
+    flops: float = Field(default=0, description="of one prediction, as the trial counted them")
     experiment: str = Field(default="", description="for the card")
     seed: int = Field(default=0, ge=0, description="draws the sample predictions")
 
@@ -63,6 +65,7 @@ class Finalist:
         return {
             "epochs": 1,
             "artifact": str(folder.relative_to(self._folder)),
+            "flops": self._config.flops,
             **saved,
             **found,
             **{f"val_{name}": value for name, value in found["validation"].items()},
@@ -76,7 +79,8 @@ class Finalist:
         """The one step begins anew; an artifact is replaced as a whole."""
 
     def _export(self, folder: Path) -> Json:
-        model, config = checkpoint.load_model(self._folder / self._config.checkpoint)
+        place = self._folder / self._config.checkpoint
+        model, architecture, config = checkpoint.load_model(place, self._config.model)
         record = self._data.record
         origin = artifact.Origin(
             name=f"{self._config.experiment} {self._config.trial}",
@@ -85,18 +89,16 @@ class Finalist:
             fingerprint=record["fingerprint"],
             licence=record.get("licence"),
         )
-        saved = artifact.save(
+        return artifact.save(
             folder,
             model,
-            architecture=model.architecture,
+            architecture=architecture,
             signature=config["signature"],
             labels=self._data.labels,
             files=self._data.files,
             metrics={},
             origin=origin,
         )
-        length = round(float(self._data.splits["validation"].lengths.mean()))
-        return {**saved, "flops": cost.flops(model.architecture, config["signature"], length)}
 
     def _latency(self, folder: Path) -> Json:
         lengths = self._data.splits["validation"].lengths

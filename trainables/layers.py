@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 
-from models.latency import Target
+from models.architecture import Architecture, parse_signature
+from models.export import random_feeds, to_onnx
+from models.latency import Target, batches_like, measure_model
 from models.latency_table import LayerTable
+from tasks.task import Data
 from trainables import routine
 from trainables.data import prepare
 from trainables.parsing import parse
@@ -42,7 +46,8 @@ class Layers:
 
     def advance(self) -> Json:
         """`table` (see `read`) and how many parts had to be measured."""
-        architectures = list(dict.fromkeys(filter(None, map(_architecture, self._config.configs))))
+        found = (_architecture(config) for config in self._config.configs)
+        architectures = [architecture for architecture in found if isinstance(architecture, Architecture)]
         measured = self._table.measure(architectures, self._data.signature)
         needed = {
             "target": self._config.target,
@@ -61,6 +66,14 @@ class Layers:
 def read(table: Json) -> LayerTable:
     """The layer table of a report; it measures nothing."""
     return LayerTable.given(parse(Target, table["target"], "target"), table["length"], table["parts"])
+
+
+def measured(table: Json, model: nn.Module, data: Data) -> float:
+    """p50 in ms of a network of the user's own, whole and at once: beside running trials, so rougher than a table."""
+    target = parse(Target, table["target"], "target")
+    signature = parse_signature(data.signature)
+    batches = batches_like(data.splits["validation"].lengths, target.batch)
+    return measure_model(to_onnx(model, random_feeds(signature, batches[0], 0)), signature, batches, target).p50_ms
 
 
 def _architecture(config: Json) -> Any:

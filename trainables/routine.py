@@ -50,7 +50,7 @@ class Routine(Protocol):
     def load(self, folder: Path) -> None: ...
 
 
-class Infeasible(ValueError):
+class Infeasible(ValueError):  # noqa: N818  the status it leads to
     """The configuration itself cannot work (out of memory, shapes): ranked last and never retried as it is."""
 
 

@@ -3,14 +3,16 @@
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import cost, pretrained
+from models import cost, own, pretrained
 from models.architecture import Architecture, check_fit, parse_signature
-from models.encoder import Classifier, build
+from models.encoder import build
+from models.own import Own
 from tasks.task import Data
 from trainables import checkpoint
 from trainables.data import prepare
@@ -31,6 +33,20 @@ class TrainConfig(Architecture, Optimization):
         default=None,
         description="folder or Hugging Face name of a model to begin with, which then gives the architecture",
     )
+
+    model: str | None = Field(default=None, description="a network of your own, as file.py:FUNCTION (see models.own)")
+    arguments: dict[str, Any] = Field(default={}, description="parameters of your own network")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_arguments(cls, values: Any) -> Any:
+        """With a network of the user's own, what is no setting of training is an argument of it."""
+        if not isinstance(values, dict) or not values.get("model"):
+            return values
+        known = set(cls.model_fields) - set(Architecture.model_fields)
+        own = {name: value for name, value in values.items() if name not in known}
+        rest = {name: value for name, value in values.items() if name in known}
+        return {**rest, "arguments": {**rest.get("arguments", {}), **own}}
 
     @model_validator(mode="after")
     def _one_architecture(self) -> Self:
@@ -56,11 +72,13 @@ class Train:
         self.model = make_model(config, self.data.signature)
         optimization = Optimization(**config.model_dump(include=set(Optimization.model_fields)))
         self.loop = Loop(self.model, self.data, optimization, self._loss, seed=config.seed, device=workspace.device)
-        self.cost = _cost(self.model.architecture, self.data, workspace)
+        self.cost = _cost(Train.architecture(config), self.model, self.data, workspace)
 
     @staticmethod
-    def architecture(config: TrainConfig) -> Architecture:
+    def architecture(config: TrainConfig) -> Architecture | Own:
         """What the config trains."""
+        if config.model is not None:
+            return Own(model=config.model, arguments=config.arguments)
         if config.pretrained is None:
             return Architecture(**config.model_dump(include=set(Architecture.model_fields)))
         given = config.model_dump(include=FREE & config.model_fields_set)
@@ -69,7 +87,11 @@ class Train:
     @staticmethod
     def check(config: TrainConfig, data: Data) -> None:
         """Raises ValueError, a line a fault, where the config's model and the data do not fit together."""
-        check_fit(Train.architecture(config), parse_signature(data.signature))
+        architecture = Train.architecture(config)
+        if isinstance(architecture, Own):
+            _check_own(make_model(config, data.signature), data)
+            return
+        check_fit(architecture, parse_signature(data.signature))
         if config.pretrained is not None:  # its vocabulary and positions are only known with its weights
             make_model(config, data.signature)
 
@@ -84,7 +106,7 @@ class Train:
             folder,
             self.loop,
             {
-                "architecture": self.model.architecture.model_dump(),
+                "architecture": Train.architecture(self.config).model_dump(),
                 "signature": self.data.signature,
                 "task": self.config.task,
                 "config": self.config.model_dump(exclude_unset=True),
@@ -104,25 +126,61 @@ class Train:
         return (1 - smoothing) * loss - smoothing * F.log_softmax(logits_BC.float(), dim=-1).mean()
 
 
-def make_model(config: TrainConfig, signature: dict[str, Any]) -> Classifier:
+def make_model(config: TrainConfig, signature: dict[str, Any]) -> nn.Module:
     """A model for the signature: freshly initialised from torch's generator, or with pretrained weights."""
-    model = build(Train.architecture(config), signature)
+    architecture = Train.architecture(config)
+    if isinstance(architecture, Own):
+        return own.build(architecture, signature)
+    model = build(architecture, signature)
     if config.pretrained is not None:
         pretrained.load_into(model, config.pretrained)
     return model
 
 
-def _cost(architecture: Architecture, data: Data, workspace: Workspace) -> dict[str, float]:
-    length = round(float(data.splits["validation"].lengths.mean()))
+def _check_own(model: nn.Module, data: Data) -> None:
+    """Raises ValueError where a network of the user's own does not turn a batch into logits."""
+    batch = data.splits["train"].batch(np.arange(2))
+    try:
+        logits_BC = model.eval()(**{name: torch.from_numpy(array) for name, array in batch.inputs.items()})
+        shape = tuple(logits_BC.shape)
+    except Exception as error:  # the user's own code may raise anything
+        raise ValueError(f"model: forward({', '.join(batch.inputs)}) raises {type(error).__name__}: {error}") from error
+    wanted = (2, data.signature["n_classes"])
+    if shape != wanted:
+        raise ValueError(f"model: forward must give logits of shape {wanted} for two examples, got {shape}")
+
+
+def _cost(architecture: Architecture | Own, model: nn.Module, data: Data, workspace: Workspace) -> dict[str, float]:
+    lengths = data.splits["validation"].lengths
+    if isinstance(architecture, Own):
+        return _own_cost(model, data, workspace)
     found = {
         "params": cost.params(architecture, data.signature),
-        "flops": cost.flops(architecture, data.signature, length),
+        "flops": cost.flops(architecture, data.signature, round(float(lengths.mean()))),
         "size_mb": cost.weight_bytes(architecture, data.signature) / 1e6,
     }
     if "layer_table" in workspace.inputs:
         from trainables.layers import read  # with onnxruntime, which training does without
 
         found["latency_ms"] = read(workspace.inputs["layer_table"]).predict(architecture, data.signature)
+    return found
+
+
+def _own_cost(model: nn.Module, data: Data, workspace: Workspace) -> dict[str, float]:
+    """Counted and measured, since no table knows the layers of a network of the user's own."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    params = sum(parameter.numel() for parameter in model.parameters())
+    typical = np.argsort(data.splits["validation"].lengths)[len(data.splits["validation"]) // 2]
+    batch = data.splits["validation"].batch(np.array([typical]))
+    inputs = {name: torch.from_numpy(array).to(workspace.device) for name, array in batch.inputs.items()}
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model.eval()(**inputs)
+    found = {"params": params, "flops": counter.get_total_flops(), "size_mb": params * 4 / 1e6}
+    if "layer_table" in workspace.inputs:
+        from trainables.layers import measured  # with onnxruntime, which training does without
+
+        found["latency_ms"] = measured(workspace.inputs["layer_table"], model, data)
     return found
 
 

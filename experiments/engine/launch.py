@@ -47,7 +47,7 @@ def connect(address: str | None) -> None:
     """
     if ray.is_initialized():
         return
-    if address is None and "RAY_JOB_ID" not in os.environ and "RAY_ADDRESS" not in os.environ:
+    if address is None and "RAY_ADDRESS" not in os.environ:
         # A token of this run alone: our cluster listens on this machine only and ends with the driver.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

@@ -147,6 +147,8 @@ class Plan:
             "checkpoint": trial.checkpoint.path,
             "target": self.spec.target,
             "experiment": self.spec.name,
+            "model": self.spec.stage(trial.stage).options.get("model"),
+            "flops": trial.metrics.get("flops", 0),
         }
 
     def common(self, stage: Stage) -> Config:

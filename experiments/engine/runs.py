@@ -1,6 +1,7 @@
 """The folders runs lie in: `<storage>/<name>-<date>-<4 hex>`, each with its ledger."""
 
 import datetime
+import os
 import re
 import secrets
 import shutil
@@ -44,7 +45,7 @@ def storage_folder(storage: str | None) -> Path:
 
     Raises ValueError for other URIs and for a place that cannot be written to.
     """
-    text = storage or "results"
+    text = storage or default_storage()
     parsed = urlparse(text)
     if parsed.scheme and parsed.scheme != "file":
         raise ValueError(
@@ -56,6 +57,11 @@ def storage_folder(storage: str | None) -> Path:
     if fault:
         raise ValueError(f"storage {text!r} {fault}; choose another with --storage")
     return folder
+
+
+def default_storage() -> str:
+    """`results` here; within a Ray job, whose own folder is removed, in the user's home on the head node."""
+    return str(Path.home() / "fitformer-results") if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else "results"
 
 
 def _unwritable(folder: Path) -> str:

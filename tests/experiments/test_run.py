@@ -97,7 +97,8 @@ def test_artifact_predicts_as_it_was_scored(finished, environment):
         cli(environment, "predict", report["chosen"]["artifact"], "--file", str(storage / "digits.npy"), "--json")
     )
     right = np.mean([answer["labels"][0]["label"] == label for answer, label in zip(answers, labels, strict=True)])
-    assert right == pytest.approx(report["chosen"]["test"]["accuracy"]["value"], abs=0.08)
+    accuracy = report["chosen"]["test"]["accuracy"]
+    assert accuracy["low"] - 0.05 < right < accuracy["high"] + 0.05
 
 
 def test_only_checkpoints_that_are_needed_stay(finished):
