@@ -1,14 +1,14 @@
 """Latency of a model during a search: the sum of its parts, each measured once, alone, on the target.
 
-The parts are the two ends (front end and head) and every layer. A layer's time is that of a stack of like layers
-less that of the ends, as in the lookup tables of ProxylessNAS (Cai et al. 2019, arXiv:1812.00332). Each is measured
-on the lengths that the model will meet: the p50 of the parts add up, as all of them grow with the length, while
-one length alone would hide what a change of shape costs (5 to 15 %).
+A layer's time is that of a stack of like layers less that of the ends, as in the lookup tables of ProxylessNAS (Cai
+et al. 2019, arXiv:1812.00332). Each is measured on the lengths that the model will meet: the p50 of the parts add up,
+as all of them grow with the length, while one length alone would hide what a change of shape costs (5 to 15 %). What
+weights cost beyond the caches depends on the whole model (on a Zen 4 with 32 MB a layer of 5 MB took twice as long in a
+stack of six): it is measured on stacks of a reference layer, by the megabyte.
 """
 
 import hashlib
 import json
-import math
 import os
 import platform
 from collections.abc import Iterable
@@ -19,18 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from torch import nn
 
-from models.architecture import Architecture, Layer, Signature, TokenSignature, n_positions, parse_signature
+from models.architecture import Architecture, Signature, TokenSignature, n_positions, parse_signature
 from models.encoder import Classifier
 from models.export import random_feeds, to_onnx
 from models.latency import Target, batches_like, measure_model
+from models.latency_parts import Part, megabytes, memory_parts, parts, stack, work
 
-STACK = 4  # layers in a stack: several, so that they share the caches as those of a model do
-VOCABULARY = 4096  # rows of the embedding table in a measured model; more change nothing but the time to export
 ROUNDS = 3
 # What an exported graph depends on: figures of other code do not count.
-CODE = ("attention", "blocks", "encoder", "export", "front_ends", "heads", "positions", "symbolics")
+CODE = ("attention", "blocks", "encoder", "export", "front_ends", "heads", "latency_parts", "positions", "symbolics")
 
 Json = dict[str, Any]
 
@@ -58,15 +56,17 @@ class LayerTable:
 
     def measure(self, architectures: Iterable[Architecture], signature: dict[str, Any]) -> int:
         """Measure what these are made of and the table lacks (or has from a disturbed machine); how much it was."""
-        parsed = parse_signature(signature)
-        parts = [(architecture, *part) for architecture in architectures for part in self._shapes(architecture, parsed)]
-        lacking: dict[str, tuple[Architecture, Json, Layer | None]] = {}
-        for architecture, shape, layer in parts:  # with the first architecture that has it, whose ends come before it
-            lacking.setdefault(_key(shape), (architecture, shape, layer))
+        parsed, all_of_them = parse_signature(signature), list(architectures)
+        lacking: dict[str, Part] = {}
+        for architecture in all_of_them:
+            for part in parts(architecture, parsed, self._positions(architecture, parsed)):
+                lacking.setdefault(_key(part.shape), part)  # of the first that has it, whose ends come before it
+        for part in self._memory_parts(all_of_them, parsed):
+            lacking.setdefault(_key(part.shape), part)
         for known in [key for key in lacking if self.parts.get(key, {"quiet": False})["quiet"]]:
             del lacking[known]
-        for architecture, shape, layer in lacking.values():
-            self._measure(architecture, parsed, shape, layer)
+        for part in lacking.values():
+            self._measure(part, parsed)
         return len(lacking)
 
     def predict(self, architecture: Architecture, signature: dict[str, Any]) -> float:
@@ -74,19 +74,27 @@ class LayerTable:
 
         Raises ValueError while nothing of the kind is measured.
         """
-        shapes = self._shapes(architecture, parse_signature(signature))
-        return sum(self._ms(shape) for shape, _ in shapes)
+        ends_and_layers = sum(map(self._ms, self._shapes(architecture, signature)))
+        size = megabytes(architecture)
+        return ends_and_layers + size * self._ms_per_megabyte(size)
 
     def missing(self, architecture: Architecture, signature: dict[str, Any]) -> list[str]:
         """The parts of this architecture that `predict` interpolates."""
-        keys = [_key(shape) for shape, _ in self._shapes(architecture, parse_signature(signature))]
+        keys = map(_key, self._shapes(architecture, signature))
         return [key for key in dict.fromkeys(keys) if key not in self.parts]
 
-    def _shapes(self, architecture: Architecture, signature: Signature) -> list[tuple[Json, Layer | None]]:
-        """What a part's time depends on: of the ends (no layer), then of every layer."""
-        length = self.length if isinstance(signature, TokenSignature) else n_positions(architecture, signature)
-        ends = (_ends(architecture, signature, length), None)
-        return [ends, *((_layer(architecture, signature, layer, length), layer) for layer in architecture.layers)]
+    def _shapes(self, architecture: Architecture, signature: dict[str, Any]) -> list[Json]:
+        parsed = parse_signature(signature)
+        return [part.shape for part in parts(architecture, parsed, self._positions(architecture, parsed))]
+
+    def _positions(self, architecture: Architecture, signature: Signature) -> int:
+        return self.length if isinstance(signature, TokenSignature) else n_positions(architecture, signature)
+
+    def _memory_parts(self, architectures: list[Architecture], signature: Signature) -> Iterable[Part]:
+        if not architectures:
+            return []
+        first, largest = architectures[0], max(map(megabytes, architectures))
+        return memory_parts(first.patch, signature, self._positions(first, signature), largest)
 
     def _ms(self, shape: Json) -> float:
         part = self.parts.get(_key(shape))
@@ -96,21 +104,28 @@ class LayerTable:
         """By non-negative least squares of the relative error, over the parts of the same kind."""
         from scipy.optimize import nnls  # slow to import, seldom needed
 
-        known = [part for part in self.parts.values() if part["shape"]["part"] == shape["part"]]
+        known = self._of_kind(shape["part"])
         if not known:
             raise ValueError(f"the latency table is empty ({shape['part']}); measure some architectures first")
-        work_NW = np.array([_work(part["shape"]) for part in known])
+        work_NW = np.array([work(part["shape"]) for part in known])
         ms_N = np.array([part["ms"] for part in known])
         cost_W, _ = nnls(work_NW / ms_N[:, None], np.ones(len(known)))
-        return float(_work(shape) @ cost_W)
+        return float(work(shape) @ cost_W)
 
-    def _measure(self, architecture: Architecture, signature: Signature, shape: Json, layer: Layer | None) -> None:
-        n_layers = STACK if layer else 0
-        ms, quiet = self._time(_stack(architecture, signature, layer or architecture.layers[0], n_layers))
-        if layer:
-            ends = self.parts[_key(_ends(architecture, signature, shape["length"]))]
-            ms, quiet = max(ms - ends["ms"], ms / 100) / STACK, quiet and ends["quiet"]
-        self.parts[_key(shape)] = {"shape": shape, "ms": ms, "quiet": quiet}
+    def _ms_per_megabyte(self, size: float) -> float:
+        points = sorted((part["shape"]["megabytes"], part["ms"]) for part in self._of_kind("memory"))
+        sizes, ms = zip((points[0][0] / 2, 0.0), *points, strict=True) if points else ((0.0,), (0.0,))
+        return float(np.interp(size, sizes, ms))
+
+    def _of_kind(self, kind: str) -> list[Json]:
+        return [part for part in self.parts.values() if part["shape"]["part"] == kind]
+
+    def _measure(self, part: Part, signature: Signature) -> None:
+        whole, quiet = self._time(stack(part.architecture, signature, part.n_layers))
+        less = [self.parts[_key(shape)] for shape in part.less]
+        rest = max(whole - sum(known["ms"] for known in less), whole / 1000)
+        quiet = quiet and all(known["quiet"] for known in less)
+        self.parts[_key(part.shape)] = {"shape": part.shape, "ms": rest / part.divisor, "quiet": quiet}
         self._store()
 
     def _time(self, model: Classifier) -> tuple[float, bool]:
@@ -121,8 +136,7 @@ class LayerTable:
     def _stored(self) -> dict[str, Json]:
         if not self.path.is_file():
             return {}
-        parts = json.loads(self.path.read_bytes())["parts"]
-        return {_key(part["shape"]): part for part in parts}
+        return {_key(part["shape"]): part for part in json.loads(self.path.read_bytes())["parts"]}
 
     def _store(self) -> None:
         """Written beside and renamed, with what other processes have stored meanwhile."""
@@ -155,42 +169,3 @@ def processor() -> str:
 
 def _key(shape: Json) -> str:
     return json.dumps(shape, sort_keys=True)
-
-
-def _ends(architecture: Architecture, signature: Signature, length: int) -> Json:
-    fields = {"d_model", "embedding_rank", "embedding_norm", "norm", "norm_placement", "pooling", "patch"}
-    added = architecture.positions in ("learned", "sinusoidal")
-    size = signature.model_dump(include={"input", "n_classes", "height", "width", "channels"})
-    return architecture.model_dump(include=fields) | size | {"part": "ends", "added": added, "length": length}
-
-
-def _layer(architecture: Architecture, signature: Signature, layer: Layer, length: int) -> Json:
-    shape = architecture.model_dump(include={"d_model", "activation", "norm", "norm_placement"})
-    inside = architecture.positions if architecture.positions in ("rotary", "alibi") else "none"
-    masked = isinstance(signature, TokenSignature)
-    return shape | layer._asdict() | {"part": "layer", "positions": inside, "masked": masked, "length": length}
-
-
-def _stack(architecture: Architecture, signature: Signature, layer: Layer, n_layers: int) -> Classifier:
-    """A model of n_layers such layers; without any, only its ends."""
-    like = architecture.model_dump() | layer._asdict() | {"n_layers": max(n_layers, 1)}
-    if isinstance(signature, TokenSignature):
-        size = {"vocab_size": min(signature.vocab_size, VOCABULARY), "pad_id": 0}
-        signature = signature.model_copy(update=size)
-    with torch.random.fork_rng(devices=[]):  # a search must not depend on what was measured
-        model = Classifier(Architecture.model_validate(like), signature)
-    if n_layers == 0:
-        model.blocks = nn.ModuleList()
-    return model
-
-
-def _work(shape: Json) -> npt.NDArray[np.float64]:
-    """What the time of a part grows with: nothing, its products, its activations, its heads."""
-    length, d_model = shape["length"], shape["d_model"]
-    if shape["part"] == "ends":
-        inner = shape["embedding_rank"] or math.prod(shape.get(k, 0) or 0 for k in ("patch", "patch", "channels"))
-        return np.array([1, length * d_model * inner, d_model * shape["n_classes"], length * d_model], dtype=float)
-    n_heads, inner = shape["n_heads"], shape["n_heads"] * shape["d_head"]
-    forward = shape["d_ff"] * (2 if shape["activation"] in ("geglu", "swiglu") else 1)
-    products = [4 * d_model * inner, d_model * (forward + shape["d_ff"]), length * inner]
-    return np.array([1, *(length * each for each in (*products, d_model, inner, forward, length * n_heads))])
