@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from models.architecture import (
     Architecture,
@@ -15,6 +14,7 @@ from models.architecture import (
     parse_signature,
 )
 from models.blocks import Block, make_norm
+from models.dropout import dropout
 from models.front_ends import PixelFrontEnd, TokenFrontEnd
 from models.heads import ClassificationHead
 from models.positions import added_positions
@@ -72,8 +72,8 @@ class Classifier(nn.Module):
             x_BLD = self.positions(x_BLD)
         if self.embedding_norm is not None:
             x_BLD = self.embedding_norm(x_BLD)
-        dropout = self.architecture.dropout
-        return F.dropout(x_BLD, dropout) if self.training and dropout else x_BLD
+        rate = self.architecture.dropout
+        return dropout(x_BLD, rate) if self.training and rate else x_BLD
 
 
 def build(architecture: Architecture, signature: dict[str, Any]) -> Classifier:

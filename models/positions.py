@@ -10,8 +10,8 @@ from models.architecture import Positions
 
 def sinusoids(n_positions: int, d_model: int) -> Tensor:
     """Fixed positions (Vaswani et al. 2017, arXiv:1706.03762, section 3.5): sine in even, cosine in odd places."""
-    angles_LF = _angles(n_positions, d_model)
-    return torch.stack((angles_LF.sin(), angles_LF.cos()), dim=-1).flatten(1)
+    angles = _angles(n_positions, d_model)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
 
 
 def rotary_tables(n_positions: int, d_head: int) -> tuple[Tensor, Tensor]:

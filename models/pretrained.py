@@ -28,8 +28,6 @@ _ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
     "swish": "silu",
 }
-
-
 _PARTS = ("weight", "bias")
 # What all of the family have in common.
 _KIND: dict[str, Any] = {
@@ -38,6 +36,8 @@ _KIND: dict[str, Any] = {
     "positions": "learned",
     "embedding_norm": True,
 }
+
+_Read = Callable[[str], Tensor]  # a tensor by its name in the file
 
 
 class _Family(NamedTuple):
@@ -132,12 +132,7 @@ def architecture(folder_or_name: str | Path) -> Architecture:
     """
     path = folder(folder_or_name)
     config, family = _config(path)
-    faults = [
-        f"{path / 'config.json'} has no '{key}'; save the model again with transformers' save_pretrained"
-        for key in family.settings.values()
-        if key not in config
-    ]
-    if faults := faults or _config_faults(path, config, family):
+    if faults := _size_faults(path, config, family) or _config_faults(path, config, family):
         raise ValueError("\n".join(faults))
     fields = {name: config[key] for name, key in family.settings.items()}
     fields |= {"activation": _ACTIVATIONS[fields["activation"]], "d_head": fields["d_model"] // fields["n_heads"]}
@@ -161,9 +156,6 @@ def load_into(model: Classifier, folder_or_name: str | Path) -> None:
         if faults := _model_faults(path, model, pretrained, table):
             raise ValueError("\n".join(faults))
         _copy(model, _translated(read, family, _spaced(model.architecture.n_layers, pretrained.n_layers)))
-
-
-_Read = Callable[[str], Tensor]
 
 
 def _fetch(name: str) -> Path:
@@ -198,6 +190,17 @@ def _config(path: Path) -> tuple[dict[str, Any], _Family]:
             f"{file}: model_type is {kind!r}, must be one of {', '.join(_FAMILIES)}; choose a model of these"
         )
     return config, _FAMILIES[kind]
+
+
+def _size_faults(path: Path, config: dict[str, Any], family: _Family) -> list[str]:
+    file, settings = path / "config.json", family.settings
+    missing = [key for key in settings.values() if key not in config]
+    sizes = {key: config.get(key) for key in (settings[name] for name in ("n_layers", "n_heads", "d_model", "d_ff"))}
+    return [f"{file} has no '{key}'; save the model again with transformers' save_pretrained" for key in missing] + [
+        f"{file}: {key} is {size!r}, must be a whole number from 1; choose another model"
+        for key, size in sizes.items()
+        if key not in missing and not (type(size) is int and size > 0)
+    ]
 
 
 def _config_faults(path: Path, config: dict[str, Any], family: _Family) -> list[str]:

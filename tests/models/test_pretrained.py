@@ -186,6 +186,8 @@ def test_the_architecture_of_a_distilbert(tmp_path):
         ),
         ({"model_type": None}, "model_type is None, must be one of bert, distilbert; choose a model of these"),
         ({"hidden_size": None}, "has no 'hidden_size'; save the model again with transformers' save_pretrained"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0, must be a whole number from 1; choose another model"),
+        ({"hidden_size": "24"}, "hidden_size is '24', must be a whole number from 1; choose another model"),
         ({"num_attention_heads": 5}, "the width 24 must be a multiple of the 5 heads; choose another model"),
     ],
 )
