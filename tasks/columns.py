@@ -23,10 +23,6 @@ class Columns:
     split: str | None
     inferred: list[str]
 
-    def names(self) -> list[str]:
-        """Those to read."""
-        return [self.text, self.label, *([self.split] if self.split else [])]
-
 
 def choose(head: pa.Table, text: str | None, label: str | None) -> Columns:
     """The columns as given, the others told from `head`. Raises DataError where that is a guess."""

@@ -40,17 +40,10 @@ def read(path: Path, columns: list[str], text: str) -> pa.Table:
     return FORMATS[path.suffix.lower()].read(path, columns, text)
 
 
-def explain(path: Path, error: Exception) -> str:
-    """The fault behind an error of `head` or `read`, with its line if the file has lines."""
-    form = FORMATS[path.suffix.lower()]
-    where = form.lines and (_bad_encoding(path) or (form.name == "JSON lines" and _bad_json(path)))
-    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    if "straddling" in reason:
-        reason = f"a line is longer than {LINE >> 20} MB; cut or drop it."
-    return where or f"data: {path} cannot be read as {form.name}: {reason}"
-
-
-def _bad_encoding(path: Path) -> str:
+def misencoded(path: Path) -> str:
+    """The fault of a file of lines that is not UTF-8, "" for any other. (pyarrow would call its columns binary.)"""
+    if not FORMATS[path.suffix.lower()].lines:
+        return ""
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
@@ -58,11 +51,21 @@ def _bad_encoding(path: Path) -> str:
             except UnicodeDecodeError as error:
                 wide = number == 1 and line[:2] in {b"\xff\xfe", b"\xfe\xff"}
                 return (
-                    f"data: {path} line {number} is not valid UTF-8 (byte 0x{line[error.start]:02x} at position "
-                    f"{error.start + 1}); convert the file, e.g. with `iconv -f {'utf-16' if wide else 'latin1'} "
+                    f"data: {path} line {number:,} is not valid UTF-8 (byte 0x{line[error.start]:02x} at position "
+                    f"{error.start + 1:,}); convert the file, e.g. with `iconv -f {'utf-16' if wide else 'latin1'} "
                     f"-t utf-8`."
                 )
     return ""
+
+
+def explain(path: Path, error: Exception) -> str:
+    """The fault behind an error of `head` or `read`."""
+    form = FORMATS[path.suffix.lower()]
+    reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    if "straddling" in reason:
+        reason = f"a line is longer than {LINE >> 20} MB; cut or drop it."
+    where = _bad_json(path) if form is _JSON else ""
+    return where or f"data: {path} cannot be read as {form.name}: {reason}"
 
 
 def _bad_json(path: Path) -> str:
@@ -71,10 +74,10 @@ def _bad_json(path: Path) -> str:
             try:
                 row = json.loads(line) if line.strip() else {}
             except ValueError as error:
-                return f"data: {path} line {number} is not JSON: {error}; write one object a line."
+                return f"data: {path} line {number:,} is not JSON: {error}; write one object a line."
             if not isinstance(row, dict):
                 return (
-                    f"data: {path} line {number} holds a {type(row).__name__}, must be a JSON object with one row; "
+                    f"data: {path} line {number:,} holds a {type(row).__name__}, must be a JSON object with one row; "
                     f"write one object a line."
                 )
     return ""
@@ -119,7 +122,7 @@ def _csv_options(path: Path) -> tuple[csv.ReadOptions, csv.ParseOptions]:
 def _csv_head(path: Path) -> pa.Table:
     options, parse = _csv_options(path)
     with csv.open_csv(path, options, parse, _convert({})) as reader:
-        return pa.Table.from_batches([reader.read_next_batch()]).slice(0, HEAD)
+        return pa.Table.from_batches(islice(reader, 1), reader.schema).slice(0, HEAD)
 
 
 def _csv(path: Path, columns: list[str], text: str) -> pa.Table:

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -57,7 +57,7 @@ def read(places: Sequence[Place], text: str | None, label: str | None) -> Source
     by_file = [columns.check(place.path, head, chosen) for place, head in zip(places, heads, strict=True)]
     if faults := [fault for found in by_file for fault in found]:
         raise DataError(faults)
-    tables = gather([partial(_table, place, chosen) for place in places])
+    tables = gather([partial(_table, place, _here(chosen, head)) for place, head in zip(places, heads, strict=True)])
     return _joined(tables, chosen, [any(p.apart for p in places) and not place.apart for place in places])
 
 
@@ -144,7 +144,7 @@ def _file(path: Path, key: str) -> Path:
 def _absent(path: Path, key: str) -> str:
     beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, beside, n=1)
-    hint = f"did you mean {path.parent / near[0]}?" if near else "give the path of a file or a folder."
+    hint = f"did you mean {path.parent / near[0]}?" if near else "give the path of a file or a folder, or `glosses`."
     return f"{key}: {path} does not exist (working folder {Path.cwd()}); {hint}"
 
 
@@ -160,14 +160,23 @@ def _reading(read: Callable[..., pa.Table], path: Path, *args: object) -> pa.Tab
 
 
 def _head(path: Path) -> pa.Table:
-    return _reading(files.head, path)
+    if fault := files.misencoded(path):
+        raise DataError([fault])
+    head = _reading(files.head, path)
+    if not head.num_rows:
+        raise DataError([f"data: {path} has no rows, must have some; fill it or leave it away."])
+    return head
+
+
+def _here(chosen: Columns, head: pa.Table) -> Columns:
+    """The columns in a file with this head: its rows may be of no said split."""
+    return chosen if chosen.split in head.column_names else replace(chosen, split=None)
 
 
 def _table(place: Place, chosen: Columns) -> pa.Table:
     """The columns text, label and split of one file, checked row by row."""
-    table = _reading(files.read, place.path, chosen.names(), chosen.text)
-    if not table.num_rows:
-        raise DataError([f"data: {place.path} has no rows, must have some; fill it or leave it away."])
+    names = [chosen.text, chosen.label, *([chosen.split] if chosen.split else [])]
+    table = _reading(files.read, place.path, names, chosen.text)
     parts = gather(
         [
             partial(_texts, table.column(chosen.text), place.path, chosen.text),

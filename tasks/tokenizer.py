@@ -6,18 +6,21 @@ WordPiece: Schuster and Nakajima, 2012, as in BERT; byte-level byte pairs: Radfo
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from tasks.task import DataError
 
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 CHUNK = 10_000  # texts in flight at once, which bounds the memory
+LONGEST_TEXT = 20_000  # characters of a text that a vocabulary is trained on
+_LONG_WORD = re.compile(r"(\S{100})(?=\S)")  # where words are broken, since training takes the square of their length
 
 
 def train(texts: Sequence[str], kind: str, vocab_size: int) -> Tokenizer:
@@ -26,6 +29,7 @@ def train(texts: Sequence[str], kind: str, vocab_size: int) -> Tokenizer:
     Texts begin with [CLS], so that none is without a position and every kind of pooling works; without [SEP], which
     tells a classifier nothing.
     """
+    texts = [_LONG_WORD.sub(r"\1 ", text[:LONGEST_TEXT]) for text in texts]
     tokenizer = _wordpiece(texts, vocab_size) if kind == "wordpiece" else _byte_pairs(texts, vocab_size)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A", special_tokens=[(START, tokenizer.token_to_id(START))]
@@ -64,6 +68,7 @@ def _byte_pairs(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[PAD, START],
@@ -143,14 +148,28 @@ def pad_id(tokenizer: Tokenizer) -> int:
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
     """(ids of all texts in a row, length of each, how many were cut to the tokenizer's maximum)."""
     pieces, lengths, cut = [], [], 0
-    for encodings in _encodings(tokenizer, texts):
-        ids = [encoding.ids for encoding in encodings]
-        pieces.append(np.concatenate([np.asarray(row, np.int32) for row in ids]))
-        lengths += [len(row) for row in ids]
+    for start in range(0, len(texts), CHUNK):
+        encodings = _encodings(tokenizer, texts[start : start + CHUNK])
+        pieces += [np.asarray(encoding.ids, np.int32) for encoding in encodings]
+        lengths += [len(encoding.ids) for encoding in encodings]
         cut += sum(bool(encoding.overflowing) for encoding in encodings)
     return np.concatenate(pieces), np.asarray(lengths, np.int32), cut
 
 
-def _encodings(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[Any]]:
-    for start in range(0, len(texts), CHUNK):
-        yield tokenizer.encode_batch_fast(texts[start : start + CHUNK])
+def _encodings(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Any]:
+    """As of whole texts, but of long ones only the beginning is read if it has enough tokens."""
+    assert tokenizer.truncation is not None
+    reach = 16 * tokenizer.truncation["max_length"]
+    encodings = tokenizer.encode_batch_fast([_beginning(text, reach) for text in texts])
+    for row, encoding in enumerate(encodings):
+        if len(texts[row]) > reach and not encoding.overflowing:
+            encodings[row] = tokenizer.encode(texts[row])
+    return list(encodings)
+
+
+def _beginning(text: str, reach: int) -> str:
+    """At most `reach` characters, and no part of a word, whose tokens would be others than those of the whole."""
+    if len(text) <= reach:
+        return text
+    words = text[:reach].rsplit(maxsplit=1)
+    return words[0] if len(words) == 2 else ""
