@@ -50,7 +50,7 @@ class Routine(Protocol):
     def load(self, folder: Path) -> None: ...
 
 
-class Infeasible(ValueError):  # noqa: N818  the status it leads to
+class Infeasible(ValueError):  # noqa: N818
     """The configuration itself cannot work (out of memory, shapes): ranked last and never retried as it is."""
 
 
