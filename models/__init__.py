@@ -9,5 +9,6 @@ Tensors carry their shape in their name. The legend:
     R  rank of a factored embedding T  3, for query, key and value
 
 `keep_BL` is True where a position holds an input and False where it is padding. A number such as the 1 in
-`mask_B11L` is itself. Images are the exception: `pixels_BHWC` has height, width and channels. This package imports nothing heavy; its modules do.
+`mask_B11L` is itself. Images are the exception: `pixels_BHWC` has height, width and channels. This package
+imports nothing heavy; its modules do.
 """
