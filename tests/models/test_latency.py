@@ -12,6 +12,7 @@ from models.architecture import Architecture, parse_signature
 from models.encoder import build
 from models.export import random_feeds, to_onnx
 from models.latency import Clock, Target, Timing, batches_like, measure, measure_model
+from models.latency_parts import REFERENCE, megabytes
 from models.latency_table import LayerTable
 
 TOKENS = {"input": "tokens", "vocab_size": 90_000, "max_length": 12, "pad_id": 0, "n_classes": 3}
@@ -214,6 +215,22 @@ def test_the_prediction_is_the_sum_of_the_parts_each_measured_once(tmp_path, sto
     assert len(stopwatch) == 3
     assert table.missing(MIXED, TOKENS) == []
     assert table.predict(MIXED, TOKENS) == pytest.approx(5.64 + 11 + 34 + 11)
+
+
+def test_weights_beyond_the_caches_cost_more_by_the_megabyte(tmp_path, stopwatch, monkeypatch):
+    def cost(model, feeds):
+        size = megabytes(model.architecture) if len(model.blocks) else 0.0
+        return 1.0 + len(model.blocks) + size * max(0.0, size - first) / 100
+
+    first = megabytes(Architecture(n_layers=2, **REFERENCE))
+    monkeypatch.setattr(latency_table, "to_onnx", cost)
+    table = LayerTable(tmp_path, Target(), LENGTHS)
+    large, small = (Architecture(n_layers=n, d_model=384, n_heads=8, d_ff=1024) for n in (8, 1))
+    table.measure([small], TOKENS)
+    assert table.predict(small, TOKENS) == pytest.approx(2.0, rel=0.01)
+    assert table.measure([small, large], TOKENS) == 7  # ends and layer of the reference, stacks of 10 to 47 MB
+    assert (size := megabytes(large)) == pytest.approx(37.7, abs=0.1)
+    assert table.predict(large, TOKENS) == pytest.approx(9 + size * (size - first) / 100, rel=0.01)
 
 
 def test_images_have_a_table_too(tmp_path, stopwatch):
