@@ -1,9 +1,10 @@
-"""What running a trial costs, its work left out: 100 trials of a routine that does nothing, on this machine's cores.
+"""What running a trial costs, its work left out: 100 trials of a routine that does nothing, three results each.
 
-Each trial gives three results and writes one checkpoint. Ours: director, ledger, bridge, retention and live view, as
-`python -m experiments run` has them. Rivals: plain Ray Tune with its default settings (once, it is slow), and with
-`reuse_actors=True` (alternating with ours). Each turn has a process and a Ray of its own; timed is the search, from
-opening the ledger or making the Tuner to the last result, its worker processes' start included.
+Ours: director, ledger, bridge, retention and live view, as `python -m experiments run` has them; it checkpoints with
+every result and keeps the last, so it writes three where the rivals write one. Rivals: plain Ray Tune with its default
+settings (once, it is slow), and with `reuse_actors=True` (alternating with ours). Each turn has a process and a Ray of
+its own; timed is the search, from opening the ledger or making the Tuner to the last result, the start of its worker
+processes included.
 """
 
 import argparse

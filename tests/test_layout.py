@@ -108,3 +108,11 @@ def test_every_module_of_the_rooms_imports_with_the_base_install():
 def test_room_is_light_to_enter(room, heavy):
     done = in_base_install(f"import sys, {room}\nassert {heavy!r} not in sys.modules")
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_document_names_only_files_that_are_there(document):
+    named = re.findall(r"`([\w.-]+(?:/[\w.-]+)+)`", (ROOT / document).read_text("utf-8"))
+    assert named
+    absent = [path for path in named if not (ROOT / path).exists() and not re.search(r"(^|/)(x|my_\w+)\.", path)]
+    assert absent == []
