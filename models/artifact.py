@@ -113,7 +113,8 @@ def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _write_models(draft: Path, model: nn.Module, signature: dict[str, Any]) -> float:
     """Both forms of the model; how far the second is from the first."""
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, draft / WEIGHTS)
+    # Cloned: weights that a network of the user's own shares are each written.
+    save_file({name: value.clone().contiguous() for name, value in model.state_dict().items()}, draft / WEIGHTS)
     typed = parse_signature(signature)
     data = to_onnx(model, random_feeds(typed, [5, 3], 0))
     (draft / ONNX).write_bytes(data)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.architecture import PixelSignature, Signature
 from models.predictor import Feeds, session
@@ -40,30 +40,43 @@ def to_onnx(model: nn.Module, feeds: Feeds, output: str = "logits") -> bytes:
     """
     model = copy.deepcopy(model).float().cpu().eval()
     prepare(model, OPSET)
-    example = {name: torch.from_numpy(value) for name, value in feeds.items()}
     axes = {name: {0: "batch", 1: "length"} if name != "pixels" else {0: "batch"} for name in feeds}
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the exporter is the older one, and that shapes are traced
         torch.onnx.export(
-            model,
-            (),
+            _ByPlace(model, list(feeds)),
+            tuple(torch.from_numpy(value) for value in feeds.values()),
             file,  # type: ignore[arg-type]  # a file object serves the older exporter
-            kwargs=example,
             input_names=list(feeds),
             output_names=[output],
             dynamic_axes=axes | {output: {0: "batch"}},
             opset_version=OPSET,
             dynamo=False,
         )
-    return _without_traces(file.getvalue())
+    return _finished(file.getvalue(), feeds)
 
 
-def _without_traces(data: bytes) -> bytes:
-    """The same graph without the paths and line numbers of the code it came from, nor shapes inferred by torch."""
+class _ByPlace(nn.Module):
+    """Takes by place what the model takes by name: the exporter names inputs in the order of `forward`."""
+
+    def __init__(self, model: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self.model(**dict(zip(self.names, inputs, strict=True)))
+
+
+def _finished(data: bytes, feeds: Feeds) -> bytes:
+    """The same graph with an input for everything in feeds, used or not, and without what nobody needs."""
     model = onnx.load_from_string(data)
+    unused = feeds.keys() - {value.name for value in model.graph.input}
+    for name in sorted(unused):
+        kind = onnx.helper.np_dtype_to_tensor_dtype(feeds[name].dtype)
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * feeds[name].ndim))
     del model.graph.value_info[:]  # stale after a rewrite: quantization trips over it
-    for node in model.graph.node:
+    for node in model.graph.node:  # paths and line numbers of the code it came from
         node.ClearField("doc_string")
         del node.metadata_props[:]
     return bytes(model.SerializeToString(deterministic=True))

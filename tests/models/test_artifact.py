@@ -9,7 +9,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from safetensors.torch import load_file, save_file
 
-from models import artifact
+from models import artifact, own
 from models.architecture import Architecture, parse_signature
 from models.artifact import Origin, add_metrics, load, save
 from models.encoder import build
@@ -213,6 +213,39 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     with pytest.raises(ValueError, match=r"\S+/thesis exists and is no artifact; choose another folder, or remove it"):
         ship(tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
+class Own(torch.nn.Module):
+    """A network of the user's own: two names for one weight, inputs in its own order, one without use."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(50, 3)
+        self.again = self.embedding
+
+    def forward(self, keep, tokens):
+        return (self.embedding(tokens) + self.again(tokens)).amax(1)
+
+
+def test_a_network_of_the_users_own_is_shipped_but_not_rebuilt(tmp_path):
+    model = Own()
+    metrics = save(
+        tmp_path / "a",
+        model,
+        architecture=own.Own(model="mine.py:build"),
+        signature=TOKENS,
+        labels=["a", "b", "c"],
+        files={},
+        metrics={},
+        origin=ORIGIN,
+    )
+    assert metrics["onnx_parity"] == 0
+    feeds = random_feeds(parse_signature(TOKENS), [4, 2], 0)
+    run = session(tmp_path / "a" / "model.onnx", 1).run
+    np.testing.assert_array_equal(run(["logits"], feeds)[0], logits(model, feeds))
+    assert "| network | mine.py:build {} |" in (tmp_path / "a" / "card.md").read_text()
+    with pytest.raises(ValueError, match=r"is of the network 'mine.py:build', whose code an artifact does not hold"):
+        load(tmp_path / "a")
 
 
 def test_damaged_weights_are_told(tmp_path):
