@@ -63,9 +63,9 @@ def explain(path: Path, error: Exception) -> str:
     form = FORMATS[path.suffix.lower()]
     reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
     if "straddling" in reason:
-        reason = f"a line is longer than {LINE >> 20} MB; cut or drop it."
+        reason = f"a line is longer than {LINE >> 20} MB"
     where = _bad_json(path) if form is _JSON else ""
-    return where or f"data: {path} cannot be read as {form.name}: {reason}"
+    return where or f"data: {path} cannot be read as {form.name}: {reason}; repair it, or write it anew."
 
 
 def _bad_json(path: Path) -> str:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tasks import cache, images
 from tasks.classification import Classification
+from tasks.task import Task
 
 VERSION = 1  # of what is stored; raise it when the same config shall give other files
 DIGITS = "digits"
@@ -68,4 +69,4 @@ def _preprocess(config: ImageConfig, path: Path | None, prepared: Path) -> None:
     cache.stored(prepared, partial(images.write, drawn))
 
 
-TASK = ImageClassification()
+TASK: Task = ImageClassification()

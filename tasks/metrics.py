@@ -20,7 +20,7 @@ def accuracy(logits: NDArray[Any], targets: NDArray[Any]) -> float:
 
 def macro_f1(logits: NDArray[Any], targets: NDArray[Any]) -> float:
     """Mean of the F1 of the classes that occur among targets or predictions."""
-    return float(_macro_f1(_confusion(logits, targets)[None])[0])
+    return _macro_f1(targets, logits.argmax(1), np.ones(len(targets)), logits.shape[1])
 
 
 def cross_entropy(logits: NDArray[Any], targets: NDArray[Any]) -> float:
@@ -42,25 +42,18 @@ def wilson(right: int, n: int, z: float = Z_95) -> tuple[float, float]:
 def bootstrap_f1(logits: NDArray[Any], targets: NDArray[Any], seed: int = 0) -> tuple[float, float]:
     """95 % percentile interval of macro F1 under resampling of the rows.
 
-    Rows matter only through the confusion matrix, so a resample of n rows is one multinomial draw of its cells.
+    Rows of equal target and prediction are alike, so a resample of n rows is one multinomial draw of such pairs.
     """
-    confusion = _confusion(logits, targets)
-    n, classes = len(targets), len(confusion)
-    draws = np.random.default_rng(seed).multinomial(n, confusion.ravel() / n, size=RESAMPLES)
-    scores = _macro_f1(draws.reshape(RESAMPLES, classes, classes))
+    (right, given), counts = np.unique(np.stack([targets, logits.argmax(1)]), axis=1, return_counts=True)
+    n, n_classes = len(targets), logits.shape[1]
+    draws = np.random.default_rng(seed).multinomial(n, counts / n, size=RESAMPLES)
+    scores = [_macro_f1(right, given, draw, n_classes) for draw in draws]
     return float(np.quantile(scores, 0.025)), float(np.quantile(scores, 0.975))
 
 
-def _confusion(logits: NDArray[Any], targets: NDArray[Any]) -> NDArray[np.int64]:
-    """Counts (C, C): rows are targets, columns predictions."""
-    n_classes = logits.shape[1]
-    cells = targets.astype(np.int64) * n_classes + logits.argmax(1)
-    return np.bincount(cells, minlength=n_classes**2).reshape(n_classes, n_classes)
-
-
-def _macro_f1(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Macro F1 of each matrix of a stack (N, C, C): F1 = 2 TP / (targets + predictions)."""
-    right = np.diagonal(confusion, axis1=1, axis2=2)
-    occurs = confusion.sum(1) + confusion.sum(2)
-    f1 = np.divide(2 * right, occurs, out=np.zeros(occurs.shape), where=occurs > 0)
-    return np.asarray(f1.sum(1) / np.maximum((occurs > 0).sum(1), 1))
+def _macro_f1(targets: NDArray[Any], predictions: NDArray[Any], counts: NDArray[Any], n_classes: int) -> float:
+    """Of pairs that occur `counts` times each: the mean over classes of F1 = 2 right / (targets + predictions)."""
+    right = np.bincount(targets, counts * (targets == predictions), n_classes)
+    occurs = np.bincount(targets, counts, n_classes) + np.bincount(predictions, counts, n_classes)
+    there = occurs > 0
+    return float(np.mean(2 * right[there] / occurs[there]))

@@ -153,10 +153,27 @@ def _known() -> str:
 
 
 def _reading(read: Callable[..., pa.Table], path: Path, *args: object) -> pa.Table:
+    """What `read` gives, checked in full: a damaged file would later crash the process."""
     try:
-        return read(path, *args)
+        table = read(path, *args)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError([files.explain(path, error)]) from error
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise DataError([_bad_row(path, table, str(error)) or files.explain(path, error)]) from error
+    return table
+
+
+def _bad_row(path: Path, table: pa.Table, reason: str) -> str:
+    """Where bytes are no UTF-8, which binary formats do not check on reading."""
+    match = re.search(r"Column (\d+): In chunk (\d+): .*UTF8.* index (\d+)", reason)
+    if not match:
+        return ""
+    column, chunk, index = map(int, match.groups())
+    row = sum(len(part) for part in table.column(column).chunks[:chunk]) + index + 1
+    name = table.column_names[column]
+    return f"data: row {row:,} of {path}, column {name!r}, is not valid UTF-8; write the file anew in UTF-8."
 
 
 def _head(path: Path) -> pa.Table:
@@ -191,27 +208,7 @@ def _texts(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedArray:
     _refuse_null(column, path, "text", name)
     if pa.types.is_nested(column.type) or pa.types.is_primitive(column.type):
         raise DataError([f"text: column {name!r} of {path} holds {column.type}, {_STRINGS}"])
-    try:
-        texts = column.cast(pa.large_string())
-        texts.validate(full=True)
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
-        raise DataError([_bad_row(column, path, name)]) from error
-    return texts
-
-
-def _bad_row(column: pa.ChunkedArray, path: Path, name: str) -> str:
-    """Where bytes are no UTF-8; binary formats do not check that on reading."""
-    values = column.cast(pa.large_binary()).to_pylist()
-    row = next(number for number, value in enumerate(values, 1) if not _is_utf8(value))
-    return f"text: row {row:,} of {path}, column {name!r}, is not valid UTF-8; write the file anew in UTF-8."
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return column.cast(pa.large_string())
 
 
 def _labels(column: pa.ChunkedArray, path: Path, name: str) -> pa.ChunkedArray:

@@ -102,11 +102,11 @@ class Task(Protocol):
     def example(self) -> dict[str, Any]:
         """The smallest config on bundled data: what the contract tests run the task on."""
 
-    def prepare(self, config: Any, cache: Path) -> Data:
+    def prepare(self, config: Any, cache: Path, /) -> Data:
         """Preprocess into the folder `cache`, or open what lies there already. DataError for the user's faults.
 
         Safe when several processes call it at once, and quick when nothing is left to do: every trial calls it.
         """
 
-    def classical(self, data: Any) -> dict[str, Any]:
+    def classical(self, data: Any, /) -> dict[str, Any]:
         """A model without a Transformer, fitted on train: `name`, `validation` metrics and `test` intervals."""

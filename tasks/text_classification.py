@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from tasks import cache, glosses, sources, texts, tokenizer
 from tasks.classification import Classification
 from tasks.sources import Place
+from tasks.task import Task
 
 VERSION = 1  # of what is stored; raise it when the same config shall give other files
 BUNDLED = {"glosses": glosses.PATH}
@@ -53,10 +54,7 @@ class TextConfig(BaseModel):
     test: str | None = Field(default=None, description="A file of test rows, with the same columns.")
     sample: int | None = Field(default=None, ge=2, description="Train on a stratified sample of so many rows.")
     validation_fraction: float = Field(
-        default=0.1,
-        gt=0,
-        lt=0.5,
-        description="Share of the rows for validation, if the data has no such split.",
+        default=0.1, gt=0, lt=0.5, description="Share of the rows for validation, if the data has no such split."
     )
     test_fraction: float = Field(
         default=0.1, gt=0, lt=0.5, description="Share of the rows for the test, if the data has no such split."
@@ -81,8 +79,7 @@ class TextClassification:
     def prepare(self, config: TextConfig, folder: Path) -> Classification:
         """The data of `config`, preprocessed under the cache `folder` unless that was done. Raises DataError."""
         places, pretrained = _inputs(config)
-        paths = [place.path for place in places] + ([pretrained] if pretrained else [])
-        digests = {path: cache.digest(path, folder) for path in paths}
+        digests = {path: cache.digest(path, folder) for path in [*(place.path for place in places), *pretrained]}
         fingerprint = _fingerprint(config, places, digests, pretrained)
         prepared = folder / f"texts-{fingerprint}"
         if not prepared.is_dir():
@@ -99,20 +96,20 @@ class TextClassification:
         return baselines.tfidf(data)
 
 
-def _inputs(config: TextConfig) -> tuple[list[Place], Path | None]:
-    """The files to read, and that of the pretrained tokenizer."""
+def _inputs(config: TextConfig) -> tuple[list[Place], list[Path]]:
+    """The files to read, and those of the pretrained tokenizer."""
     data = BUNDLED.get(config.data, Path(config.data).expanduser())
     test = Path(config.test).expanduser() if config.test else None
     parts: list[Any] = sources.gather([partial(sources.locate, data, test), partial(_pretrained, config)])
     return parts[0], parts[1]
 
 
-def _pretrained(config: TextConfig) -> Path | None:
+def _pretrained(config: TextConfig) -> list[Path]:
     chosen = config.tokenizer
-    return tokenizer.locate(chosen.pretrained) if isinstance(chosen, Pretrained) else None
+    return tokenizer.locate(chosen.pretrained) if isinstance(chosen, Pretrained) else []
 
 
-def _fingerprint(config: TextConfig, places: list[Place], digests: dict[Path, str], pretrained: Path | None) -> str:
+def _fingerprint(config: TextConfig, places: list[Place], digests: dict[Path, str], pretrained: list[Path]) -> str:
     """Of contents, not of places: the same data elsewhere is the same data."""
     return cache.fingerprint(
         {
@@ -120,21 +117,20 @@ def _fingerprint(config: TextConfig, places: list[Place], digests: dict[Path, st
             "tokenizers": tokenizers.__version__,
             "files": [(place.split, place.apart, place.path.suffix, digests[place.path]) for place in places],
             "config": config.model_dump(exclude={"data", "test", "tokenizer"}),
-            "tokenizer": digests[pretrained] if pretrained else config.tokenizer.model_dump(),
+            "tokenizer": [digests[path] for path in pretrained] or config.tokenizer.model_dump(),
         }
     )
 
 
-def _preprocess(config: TextConfig, places: list[Place], pretrained: Path | None, prepared: Path) -> None:
+def _preprocess(config: TextConfig, places: list[Place], pretrained: list[Path], prepared: Path) -> None:
     """Everything that can be wrong with the data is found before anything is written."""
     shares = {"validation": config.validation_fraction, "test": config.test_fraction}
     drawn = texts.draw(sources.read(places, config.text, config.label), shares, config.sample, config.seed)
     if isinstance(config.tokenizer, Trained):
         model = tokenizer.train(drawn.texts["train"].to_pylist(), config.tokenizer.kind, config.tokenizer.vocab_size)
     else:
-        assert pretrained is not None
-        model = tokenizer.open_pretrained(pretrained)
+        model = tokenizer.open_pretrained(pretrained[0])
     cache.stored(prepared, partial(texts.write, drawn, model, config.max_length))
 
 
-TASK = TextClassification()
+TASK: Task = TextClassification()

@@ -59,7 +59,7 @@ class TextSplit:
 
     def raw(self, rows: NDArray[np.int64]) -> list[str]:
         """The texts as they were read."""
-        return [str(text) for text in self.texts.take(pa.array(rows)).to_pylist()]
+        return [str(self.texts[int(row)]) for row in rows]
 
 
 def draw(source: Source, shares: Mapping[str, float], sample: int | None, seed: int) -> Texts:

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from tasks.task import DataError
 
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+SETTINGS = "tokenizer_config.json"
 CHUNK = 10_000  # texts in flight at once, which bounds the memory
 LONGEST_TEXT = 20_000  # characters of a text that a vocabulary is trained on
 _LONG_WORD = re.compile(r"(\S{100})(?=\S)")  # where words are broken, since training takes the square of their length
@@ -79,17 +80,25 @@ def _byte_pairs(texts: Sequence[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def locate(pretrained: str) -> Path:
-    """The tokenizer.json or vocab.txt of a folder, or of a model on the hub. Raises DataError."""
+def locate(pretrained: str) -> list[Path]:
+    """The files that make up the tokenizer of a folder, or of a model on the hub, the first to be opened.
+
+    Either tokenizer.json, or vocab.txt with its settings. Raises DataError.
+    """
     folder = Path(pretrained).expanduser()
     if folder.is_dir():
-        found = [folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).is_file()]
-        if not found:
-            raise DataError([f"tokenizer: the folder {folder} has neither tokenizer.json nor vocab.txt; add one."])
-        return found[0]
+        return _in_folder(folder)
     if folder.is_absolute() or pretrained.startswith((".", "~")) or pretrained.count("/") > 1:
         raise DataError([f"tokenizer: the folder {pretrained} does not exist; give that of a pretrained model."])
-    return _from_hub(pretrained)
+    return [_from_hub(pretrained)]
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    for names in (["tokenizer.json"], ["vocab.txt", SETTINGS]):
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if folder / names[0] in found:
+            return found
+    raise DataError([f"tokenizer: the folder {folder} has neither tokenizer.json nor vocab.txt; add one."])
 
 
 def _from_hub(name: str) -> Path:
@@ -115,7 +124,7 @@ def _from_hub(name: str) -> Path:
 
 
 def open_pretrained(path: Path) -> Tokenizer:
-    """The tokenizer in a file that `locate` found; it begins with [CLS] and ends with [SEP] as the model expects."""
+    """The tokenizer in the first file that `locate` found; texts go between [CLS] and [SEP], as the model expects."""
     try:
         tokenizer = _from_vocab(path) if path.name == "vocab.txt" else Tokenizer.from_file(str(path))
     except Exception as error:  # tokenizers raises nothing narrower
@@ -128,7 +137,7 @@ def open_pretrained(path: Path) -> Tokenizer:
 
 def _from_vocab(path: Path) -> Tokenizer:
     """BERT's own tokenizer from its list of tokens, one a line."""
-    settings = path.parent / "tokenizer_config.json"
+    settings = path.parent / SETTINGS
     lowercase = json.loads(settings.read_text()).get("do_lower_case", True) if settings.is_file() else True
     tokens = path.read_text(encoding="utf-8").splitlines()
     vocab = {token: number for number, token in enumerate(tokens)}

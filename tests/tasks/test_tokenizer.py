@@ -107,7 +107,7 @@ def test_a_long_text_takes_no_long_time(kind, unit, times):
 
 
 def test_minilms_own_tokenizer_equals_transformers():
-    model = tokenizer.open_pretrained(tokenizer.locate(str(MINILM)))
+    model = tokenizer.open_pretrained(tokenizer.locate(str(MINILM))[0])
     model.enable_truncation(64)
     model.no_padding()
     reference = BertTokenizerFast.from_pretrained(MINILM)
@@ -119,7 +119,9 @@ def test_minilms_own_tokenizer_equals_transformers():
 def test_a_list_of_tokens_serves_as_well(tmp_path):
     for name in ("vocab.txt", "tokenizer_config.json"):
         (tmp_path / name).write_text((MINILM / name).read_text())
-    ours = tokenizer.open_pretrained(tokenizer.locate(str(tmp_path)))
+    located = tokenizer.locate(str(tmp_path))
+    assert located == [tmp_path / "vocab.txt", tmp_path / "tokenizer_config.json"]
+    ours = tokenizer.open_pretrained(located[0])
     theirs = Tokenizer.from_file(str(MINILM / "tokenizer.json"))
     theirs.no_padding()
     theirs.no_truncation()
@@ -147,7 +149,7 @@ def test_a_folder_without_a_tokenizer(tmp_path):
 def test_a_broken_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(DataError, match=r"tokenizer: .*/tokenizer.json cannot be read: .*; give a tokenizer.json"):
-        tokenizer.open_pretrained(tokenizer.locate(str(tmp_path)))
+        tokenizer.open_pretrained(tokenizer.locate(str(tmp_path))[0])
 
 
 def test_a_name_on_the_hub(monkeypatch, tmp_path):
@@ -161,7 +163,7 @@ def test_a_name_on_the_hub(monkeypatch, tmp_path):
         return str(tmp_path / "tokenizer.json")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    assert tokenizer.locate("some/model") == tmp_path / "tokenizer.json"
+    assert tokenizer.locate("some/model") == [tmp_path / "tokenizer.json"]
     assert asked == [("some/model", "tokenizer.json", True), ("some/model", "tokenizer.json", False)]
 
 
