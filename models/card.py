@@ -5,8 +5,8 @@ from typing import Any
 
 TEXT = """\
 import json, numpy, onnxruntime, tokenizers
-tokens = numpy.array([tokenizers.Tokenizer.from_file("tokenizer.json").encode("a text").ids])
-feeds = {"tokens": tokens, "keep": numpy.ones_like(tokens, dtype=bool)}
+text = tokenizers.Tokenizer.from_file("tokenizer.json").encode("a text")
+feeds = {"tokens": numpy.array([text.ids]), "keep": numpy.array([text.attention_mask], dtype=bool)}
 logits = onnxruntime.InferenceSession("model.onnx").run(["logits"], feeds)[0]
 print(json.load(open("config.json"))["labels"][logits.argmax()])
 """
