@@ -24,7 +24,7 @@ check: $(VENV)/check  ## linter, formatter, types, import contracts
 	@$(RUN) -m ruff check --quiet .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
-	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/lint-imports --no-logo
 
 bench: $(VENV)/test  ## every benchmark beside its rivals, one after the other
 	@set -e; for name in $(BENCHMARKS); do $(RUN) -m benchmarks.$$name; done

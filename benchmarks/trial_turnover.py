@@ -9,7 +9,6 @@ processes included.
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import statistics
@@ -25,6 +24,7 @@ from ray import tune
 from rich.console import Console
 
 from benchmarks import noop
+from benchmarks.machine import record
 from experiments.engine import launch
 from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director, Stage
@@ -54,24 +54,24 @@ class Heights:
         return {"height": random.Random(f"{seed}/{index}").random()}
 
 
-def ours(folder: Path, trials: int) -> None:
+def ours(folder: Path) -> None:
     """The search through our engine."""
     with Ledger(folder / "ledger.jsonl") as ledger:
-        director = Director([Stage("search", "noop", lambda _: _strategy(trials), timed=True, watched=("score",))])
+        director = Director([Stage("search", "noop", lambda _: _strategy(), timed=True, watched=("score",))])
         slots = launch.slots(launch.resources(1, 0))
-        view = LiveView(director, {"search": trials}, ("score", "max"), Console())
+        view = LiveView(director, {"search": TRIALS}, ("score", "max"), Console())
         keep = Retention(director, ledger, folder, {"score": "max"})
         launch.execute(Bridge(director, ledger, _job(folder), slots=slots, observers=(keep, view)), slots)
-    _counted([len(trial.reports) for trial in director.trials.values()], trials)
+    _counted([len(trial.reports) for trial in director.trials.values()])
 
 
-def _strategy(trials: int) -> Pair:
+def _strategy() -> Pair:
     space = Heights()
     return Pair(
         searcher=Random(Random.Config(), space, 0),
         scheduler=Unscheduled(Unscheduled.Config(), REPORTS),
         first=[space.default()],
-        trials=trials,
+        trials=TRIALS,
         epochs=REPORTS,
         score=lambda metrics: float(metrics["score"]),
     )
@@ -113,66 +113,66 @@ class Plain(tune.Trainable):
         (Path(checkpoint_dir) / "epochs.txt").write_text(str(self.iteration))
 
 
-def default(folder: Path, trials: int) -> None:
+def default(folder: Path) -> None:
     """Plain Ray Tune as it comes."""
-    _plain(folder, trials, reuse=False)
+    _plain(folder, reuse=False)
 
 
-def reuse(folder: Path, trials: int) -> None:
+def reuse(folder: Path) -> None:
     """Plain Ray Tune that reuses its actors."""
-    _plain(folder, trials, reuse=True)
+    _plain(folder, reuse=True)
 
 
-def _plain(folder: Path, trials: int, *, reuse: bool) -> None:
+def _plain(folder: Path, *, reuse: bool) -> None:
     results = tune.Tuner(
         Plain,
         param_space={"height": tune.uniform(0, 1)},
-        tune_config=tune.TuneConfig(metric="score", mode="max", num_samples=trials, reuse_actors=reuse),
+        tune_config=tune.TuneConfig(metric="score", mode="max", num_samples=TRIALS, reuse_actors=reuse),
         run_config=tune.RunConfig(storage_path=str(folder), stop={"training_iteration": REPORTS}),
     ).fit()
     reports = [(result.metrics or {}).get("training_iteration") for result in results]
-    _counted([count if result.checkpoint else None for count, result in zip(reports, results, strict=True)], trials)
+    _counted([count if result.checkpoint else None for count, result in zip(reports, results, strict=True)])
 
 
-def _counted(reports: list[int | None], trials: int) -> None:
-    if reports != [REPORTS] * trials:
-        raise RuntimeError(f"expected {trials} trials of {REPORTS} reports, got {reports}")
+def _counted(reports: list[int | None]) -> None:
+    if reports != [REPORTS] * TRIALS:
+        raise RuntimeError(f"expected {TRIALS} trials of {REPORTS} reports, got {reports}")
 
 
-CONTESTANTS: Mapping[str, Callable[[Path, int], None]] = {"ours": ours, "default": default, "reuse": reuse}
+CONTESTANTS: Mapping[str, Callable[[Path], None]] = {"ours": ours, "default": default, "reuse": reuse}
 
 
-def turn(name: str, trials: int) -> float:
+def turn(name: str) -> float:
     """Seconds that one contestant takes, in this process."""
     launch.connect(None)
     with tempfile.TemporaryDirectory(prefix="turnover-") as folder, contextlib.redirect_stdout(sys.stderr):
         begun = time.perf_counter()
-        CONTESTANTS[name](Path(folder), trials)
+        CONTESTANTS[name](Path(folder))
         return time.perf_counter() - begun
 
 
-def _in_own_process(name: str, trials: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.trial_turnover", "--trials", str(trials), "--turn", name]
+def _in_own_process(name: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.trial_turnover", "--turn", name]
     # Ray reads its settings when it is imported.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{name} failed:\n{done.stderr[-4000:]}")
     seconds = float(done.stdout.splitlines()[-1])
-    print(f"{name:<8} {seconds:7.2f} s, {1000 * seconds / trials:6.1f} ms a trial", flush=True)
+    print(f"{name:<8} {seconds:7.2f} s, {1000 * seconds / TRIALS:6.1f} ms a trial", flush=True)
     return seconds
 
 
-def compare(trials: int, rounds: int) -> dict[str, Any]:
+def compare(rounds: int) -> dict[str, Any]:
     """The figures by name: medians over the rounds, in which ours and the quick rival alternate."""
     seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     for number in range(rounds):
         for name in ("ours", "reuse") if number % 2 == 0 else ("reuse", "ours"):
-            seconds[name].append(_in_own_process(name, trials))
-    seconds["default"].append(_in_own_process("default", trials))
+            seconds[name].append(_in_own_process(name))
+    seconds["default"].append(_in_own_process("default"))
     middle = {name: statistics.median(values) for name, values in seconds.items()}
     return {
-        "trials": trials,
+        "trials": TRIALS,
         "ratio_default": round(middle["ours"] / middle["default"], 4),
         "ratio_reuse": round(middle["ours"] / middle["reuse"], 4),
         "bound_default": BOUND_DEFAULT,
@@ -185,15 +185,13 @@ def compare(trials: int, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """One turn as a child process; else the comparison."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trial_turnover", description=__doc__)
-    parser.add_argument("--trials", type=int, default=TRIALS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turn", choices=tuple(CONTESTANTS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.turn:
-        print(turn(options.turn, options.trials), flush=True)
+        print(turn(options.turn), flush=True)
         os._exit(0)  # Ray's shutdown is not timed, and need not be waited for
-    figures = compare(options.trials, options.rounds)
-    print(json.dumps(figures))
+    record("trial_turnover", compare(options.rounds), "ray", "torch", "numpy")
 
 
 if __name__ == "__main__":
