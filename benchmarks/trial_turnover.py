@@ -191,7 +191,7 @@ def main() -> None:
     if options.turn:
         print(turn(options.turn), flush=True)
         os._exit(0)  # Ray's shutdown is not timed, and need not be waited for
-    record("trial_turnover", compare(options.rounds), "ray", "torch", "numpy")
+    record("trial_turnover", compare(options.rounds), ("ray", "torch", "numpy"))
 
 
 if __name__ == "__main__":
