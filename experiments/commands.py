@@ -135,10 +135,12 @@ def report(options: Namespace, console: Console) -> Outcome:
 
 def _summary(found: runs.Run) -> dict[str, Any]:
     from experiments.engine import history
+    from experiments.engine.report.occupancy import occupancy
     from experiments.engine.report.summary import summary
 
     told = summary(found.header, history.fold(found.records), found.folder)
-    return {**told, "finished": found.finished}
+    share = occupancy(found.records, [stage["name"] for stage in told["stages"]])
+    return {**told, "finished": found.finished, "time": {**told["time"], "busy_share": share}}
 
 
 def list_runs(options: Namespace, console: Console) -> Outcome:

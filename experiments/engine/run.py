@@ -67,6 +67,7 @@ def _search(
         deadline=deadline,
         observers=(Retention(director, book, folder, plan.spec.objectives), view),
     )
+    book.append({"event": "session", "slots": slots, "at": time.time()})
     launch.on_signal(book, view.say)
     for number in sorted(director.in_flight):
         bridge.record(Lost(number, "the driver ended", counted=False))

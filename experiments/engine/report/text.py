@@ -23,6 +23,9 @@ def print_report(report: Json, console: Console) -> None:
         console.print("\nNothing was chosen: no finalist meets the constraints.", highlight=False)
     for failed in report["failures"]:
         console.print(f"  {failed['id']} {failed['status']}: {failed['reason']}", highlight=False, markup=False)
+    if report["time"].get("busy_share"):
+        share = f"{report['time']['busy_share']:.1%}"
+        console.print(f"slots busy with training and evaluation while work waited: {share}", highlight=False)
     for warning in report["warnings"]:
         console.print(f"warning: {warning}", highlight=False, markup=False)
 
