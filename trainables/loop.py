@@ -67,7 +67,7 @@ class Loop:
         """
         due = self._due()
         began = time.perf_counter()
-        loss, batches = self._train(due)
+        loss, batches = self.train_until(due)
         seconds = time.perf_counter() - began
         self.epochs = due
         return {
@@ -78,6 +78,19 @@ class Loop:
             "samples_per_second": sum(map(len, batches)) / seconds,
             "padding": padding(self.data.splits["train"].lengths, batches),
         }
+
+    def train_until(self, due: float) -> tuple[float, list[Rows]]:
+        """Train up to `due` epochs; the mean loss (NaN once it is not finite), and which rows each batch held."""
+        self.model.train()
+        total, batches = torch.zeros((), device=self.device), []
+        for rows, progress in self._upcoming(due):
+            total += self._step(rows, progress) * len(rows)
+            batches.append(rows)
+            if len(batches) % _CHECK_EVERY == 0 and not torch.isfinite(total):
+                break
+        self.optimizer.settle()
+        mean = float(total) / sum(map(len, batches))
+        return (mean if math.isfinite(mean) else math.nan), batches
 
     def state(self) -> dict[str, Any]:
         """Everything that the next `advance` depends on besides model, optimizer and settings, as plain JSON."""
@@ -94,19 +107,6 @@ class Loop:
         every, budget = self.optimization.report_every, self.optimization.epochs
         following = round((math.floor(self.epochs / every + 1e-6) + 1) * every, 6)
         return min(following, budget) if self.epochs < budget else following
-
-    def _train(self, due: float) -> tuple[float, list[Rows]]:
-        """Mean loss of the batches up to `due` epochs, and the batches."""
-        self.model.train()
-        total, batches = torch.zeros((), device=self.device), []
-        for rows, progress in self._upcoming(due):
-            total += self._step(rows, progress) * len(rows)
-            batches.append(rows)
-            if len(batches) % _CHECK_EVERY == 0 and not torch.isfinite(total):
-                break
-        self.optimizer.settle()
-        mean = float(total) / sum(map(len, batches))
-        return (mean if math.isfinite(mean) else math.nan), batches
 
     def _upcoming(self, due: float) -> Iterator[tuple[Rows, float]]:
         """The batches up to `due` epochs, one at least, each with the share of all steps done before it.

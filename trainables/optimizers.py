@@ -102,6 +102,7 @@ class RowAdamW:
         self.weight, self.beta2 = table.weight, beta2
         self.average, self.square = torch.zeros_like(table.weight), torch.zeros_like(table.weight)
         self.count, self.settled = 0, True
+        self.found: tuple[Tensor, Tensor] | None = None  # rows with a gradient, and it
         self.last = torch.zeros(len(table.weight), dtype=torch.int64)  # the step that each row is up to date with
         self.pending = torch.zeros(1, dtype=torch.float64)  # by the step s that a row is up to date with
         self.fading = _fading(beta2)
@@ -110,18 +111,23 @@ class RowAdamW:
 
     def gather(self) -> Tensor | None:
         """The gradient of the rows that have one, each row once."""
-        if self.weight.grad is None:
-            return None
-        self.weight.grad = self.weight.grad.coalesce()
-        return self.weight.grad.values()
+        gradient = self.weight.grad
+        if gradient is None:
+            self.found = None
+        elif gradient.is_sparse:
+            gradient = gradient.coalesce()
+            self.found = gradient.indices()[0], gradient.values()
+        else:  # the table has a second use, such as the output of a language model
+            self.found = torch.arange(len(gradient)), gradient
+        return None if self.found is None else self.found[1]
 
     @torch.no_grad()
     def step(self, rate: float, excess: Tensor | None) -> None:
         """One step of AdamW on the gathered gradient, divided by `excess`."""
-        if self.weight.grad is None:
+        if self.found is None:
             return
         self.count, self.settled = self.count + 1, False
-        rows, gradient = self.weight.grad.indices()[0], self.weight.grad.values()
+        rows, gradient = self.found
         gradient = gradient if excess is None else gradient / excess
         average = self.average[rows].lerp_(gradient, 1 - MOMENTUM)
         square = self.square[rows].mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
@@ -186,7 +192,11 @@ def _by_rows(model: nn.Module, optimization: Optimization) -> list[nn.Embedding]
     if optimization.optimizer != "adamw" or MOMENTUM / math.sqrt(optimization.beta2) > _SLOWEST:
         return []
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    return [table for table in tables if table.weight.requires_grad and table.weight.device.type == "cpu"]
+    return [table for table in tables if table.weight.requires_grad and _is_plain(table)]
+
+
+def _is_plain(table: nn.Embedding) -> bool:
+    return table.weight.device.type == "cpu" and table.max_norm is None and not table.scale_grad_by_freq
 
 
 def _dense(model: nn.Module, optimization: Optimization, apart: set[int]) -> torch.optim.Optimizer:
