@@ -46,6 +46,7 @@ class _RoutineTrainable(tune.Trainable):
         values = {key: value for key, value in config.items() if not key.startswith("__")}
         parsed = parse(self._routine_class.Config, values, self._routine_class.__name__.lower())
         seed_everything(int(values.get("seed", 0)))
+        self._epochs = float(getattr(parsed, "epochs", math.inf))
         self._routine = self._routine_class(parsed, workspace(Path(self.logdir)))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -54,7 +55,7 @@ class _RoutineTrainable(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         metrics = self._routine.advance()
-        return {**metrics, "done": metrics["epochs"] >= self.config.get("epochs", float("inf"))}
+        return {**metrics, "done": metrics["epochs"] >= self._epochs}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         self._routine.save(Path(checkpoint_dir))

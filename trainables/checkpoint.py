@@ -23,8 +23,8 @@ FORMAT_VERSION = 1
 def save(folder: Path, loop: Loop, config: dict[str, Any]) -> None:
     """Write a loop and the `config` from which its model and data are rebuilt."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_contiguous(loop.model.state_dict()), folder / "model.safetensors")
-    save_file(_contiguous(loop.optimizer.state()), folder / "optimizer.safetensors")
+    save_file(_apart(loop.optimizer.state()), folder / "optimizer.safetensors")
+    save_file(_apart(loop.model.state_dict()), folder / "model.safetensors")
     state = {**loop.state(), "optimizer": loop.optimization.optimizer}
     (folder / "state.json").write_text(json.dumps(state))
     (folder / "config.json").write_text(json.dumps({"format_version": FORMAT_VERSION, **config}, indent=1))
@@ -83,8 +83,15 @@ def _load_weights(folder: Path, model: nn.Module) -> None:
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
-        raise ValueError(f"the checkpoint {folder} holds another architecture: {error}") from error
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise ValueError(f"the checkpoint {folder} holds another architecture: {first[0].strip()}") from error
 
 
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().to("cpu", copy=False).contiguous() for name, tensor in tensors.items()}
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As safetensors wants them: on the CPU, contiguous, and none sharing memory with another (tied weights do)."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        here = tensor.detach().cpu().contiguous()
+        shared = any(here.data_ptr() == other.data_ptr() for other in found.values() if here.numel())
+        found[name] = here.clone() if shared else here
+    return found

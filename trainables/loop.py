@@ -111,7 +111,7 @@ class Loop:
     def _upcoming(self, due: float) -> Iterator[tuple[Rows, float]]:
         """The batches up to `due` epochs, one at least, each with the share of all steps done before it.
 
-        The place is kept in samples: another batch size after a load goes on at its batch nearest to there.
+        The place is kept in samples: after a load, another batch size goes on with the batch that holds it.
         """
         lengths, size = self.data.splits["train"].lengths, self.optimization.batch_size
         for epoch in range(self.epoch, max(self.epoch + 1, math.ceil(due))):
