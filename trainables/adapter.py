@@ -7,6 +7,7 @@ processes and nodes reach Ray as errors.
 
 import json
 import logging
+import math
 import random
 import shutil
 import sys
