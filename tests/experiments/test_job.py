@@ -43,6 +43,7 @@ def head(tmp_path_factory):
     dashboard = free_port()
     command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--dashboard-host=127.0.0.1"]
     command += [f"--port={free_port()}", f"--dashboard-port={dashboard}"]
+    command += [f"--dashboard-agent-listen-port={free_port()}"]  # else two nodes of one machine share a port
     with (home / "log").open("w") as log:
         node = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -103,9 +104,9 @@ def test_job_runs_an_experiment_to_its_end(head):
 
 def submitted(command, environment):
     """The command's end; right after the start of a node its job agent may not be there yet."""
-    for _ in range(30):
+    until = time.monotonic() + 60
+    while True:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-        if "No available agent" not in done.stderr:
-            break
+        if "No available agent" not in done.stderr or time.monotonic() > until:
+            return done
         time.sleep(1)
-    return done
