@@ -17,6 +17,7 @@ from tasks.task import Task
 
 VERSION = 1  # of what is stored; raise it when the same config shall give other files
 BUNDLED = {"glosses": glosses.PATH}
+LICENCES = {"glosses": glosses.LICENCE}
 
 
 class Trained(BaseModel):
@@ -87,6 +88,7 @@ class TextClassification:
         cache.remember(digests, folder)
         data = texts.load(prepared)
         data.record.update(source=config.data, fingerprint=fingerprint, tokenizer=config.tokenizer.model_dump())
+        data.record["licence"] = LICENCES.get(config.data)
         return data
 
     def classical(self, data: Classification) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def test_ray_accepts_it_and_keeps_its_limits(cluster):
     prepared = accepted(cluster)
     assert prepared["max_workers"] == 4
     assert prepared["available_node_types"]["head"]["resources"] == {"CPU": 0}
-    assert prepared["available_node_types"]["gpu"]["min_workers"] == 0
+    assert prepared["available_node_types"]["gpu"]["min_workers"] == 1
 
 
 def test_ray_refuses_an_unknown_key(cluster):

@@ -4,7 +4,7 @@ A segment is one uninterrupted piece of a trial on Ray; every event belongs to o
 Events are plain data: folding the recorded ones through a director gives its state back.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Config = dict[str, Any]
@@ -94,16 +94,6 @@ _KINDS: dict[str, type[Event]] = {
     "expired": Expired,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Counts over an experiment that the live view and the report show."""
-
-    reports: int = 0
-    seconds: float = 0.0
-    busy: float = 0.0
-    by_status: dict[str, int] = field(default_factory=dict)
 
 
 def to_record(event: Event) -> dict[str, Any]:

@@ -3,3 +3,4 @@
 from pathlib import Path
 
 PATH = Path(__file__).parent / "glosses.parquet"
+LICENCE = "WordNet 3.0 licence"

@@ -118,6 +118,12 @@ def test_storage_that_is_a_file_is_refused(cli, tmp_path):
     assert any("must be a folder" in line for line in err)
 
 
+def test_storage_that_cannot_be_written_is_refused(cli):
+    code, _, err = cli("run", "digits", "--storage", "/proc/results")  # not even for root
+    assert code == 2
+    assert any("must be writable, but /proc is not" in line for line in err)
+
+
 def opened(storage, name="tiny", finished=False):
     folder = runs.create(storage, name)
     with Ledger(folder / runs.LEDGER) as book:

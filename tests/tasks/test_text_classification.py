@@ -229,7 +229,7 @@ def test_a_cached_data_set_is_open_at_once(tmp_path, prepare):
 
 @pytest.mark.slow
 def test_processes_share_one_copy(tmp_path):
-    """What four processes have of the data in memory, each page divided by those who map it, is one copy of it."""
+    """What ten processes have of the data in memory, each page divided by those who map it, is one copy of it."""
     code = f"""
 import sys, pathlib, numpy as np, tasks
 task = tasks.load("text_classification")
@@ -248,7 +248,7 @@ sys.stdin.readline()
     data = TASK.prepare(TASK.Config(data="glosses", sample=10_000), tmp_path)
     size = (data.folder / "train.arrow").stat().st_size / 1024
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(4)]
+    processes = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(10)]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     shares = []

@@ -38,8 +38,6 @@ class LiveView:
         self._console = console
         self._clock = clock
         self._begun = clock()
-        self._seconds = 0.0
-        self._busy = 0.0
         self._samples: dict[int, float] = {}
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2, transient=True)
 
@@ -57,8 +55,6 @@ class LiveView:
     def __call__(self, event: Event, verdict: Verdict) -> None:
         """Takes note of an event; without a terminal, says it in a line."""
         if isinstance(event, Reported):
-            self._seconds += event.seconds
-            self._busy += event.busy
             self._samples[event.segment] = float(event.metrics.get("samples_per_second", 0.0))
         if not self._console.is_terminal:
             self.say(self._line(event))
