@@ -15,6 +15,7 @@ from trainables.optimization import Optimization
 MOMENTUM = 0.9  # beta1 of AdamW, and the momentum of SGD
 EPS = 1e-8
 _NEGLIGIBLE = 1e-9  # what is left of a row's pending change when it is no longer followed
+_LARGE = 1 << 20  # numbers in a table from which on it is worth it (4 MB, as much as a cache holds)
 _SLOWEST = 0.99  # by rows only where a pending change fades at least as fast from step to step
 
 
@@ -129,9 +130,10 @@ class RowAdamW:
         self.count, self.settled = self.count + 1, False
         rows, gradient = self.found
         gradient = gradient if excess is None else gradient / excess
-        average = self.average[rows].lerp_(gradient, 1 - MOMENTUM)
-        square = self.square[rows].mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
-        self.average[rows], self.square[rows] = average, square
+        average = self.average.index_select(0, rows).lerp_(gradient, 1 - MOMENTUM)
+        square = self.square.index_select(0, rows).mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
+        self.average.index_copy_(0, rows, average)
+        self.square.index_copy_(0, rows, square)
         change = average.div_(square.sqrt_().div_(math.sqrt(1 - self.beta2**self.count)).add_(EPS))
         self.weight.index_add_(0, rows, change, alpha=-rate / (1 - MOMENTUM**self.count))
         self.last[rows] = self.count
@@ -144,13 +146,13 @@ class RowAdamW:
             return
         rows = torch.unique(tokens)
         last = self.last[rows]
-        average, square = self.average[rows], self.square[rows]
+        average, square = self.average.index_select(0, rows), self.square.index_select(0, rows)
         root = (1 - self.beta2 ** last.clamp(min=1)).sqrt_()[:, None].to(average.dtype)
         pending = self.pending[last][:, None].to(average.dtype)
         self.weight.index_add_(0, rows, pending * average / (square.sqrt().div_(root).add_(EPS)), alpha=-1)
         gap = (self.count - last)[:, None]
-        self.average[rows] = average.mul_(MOMENTUM**gap)
-        self.square[rows] = square.mul_(self.beta2**gap)
+        self.average.index_copy_(0, rows, average.mul_(MOMENTUM**gap))
+        self.square.index_copy_(0, rows, square.mul_(self.beta2**gap))
         self.last[rows] = self.count
 
     def settle(self) -> None:
@@ -196,7 +198,9 @@ def _by_rows(model: nn.Module, optimization: Optimization) -> list[nn.Embedding]
 
 
 def _is_plain(table: nn.Embedding) -> bool:
-    return table.weight.device.type == "cpu" and table.max_norm is None and not table.scale_grad_by_freq
+    if table.weight.device.type != "cpu" or table.weight.numel() < _LARGE:
+        return False
+    return table.max_norm is None and not table.scale_grad_by_freq
 
 
 def _dense(model: nn.Module, optimization: Optimization, apart: set[int]) -> torch.optim.Optimizer:

@@ -3,11 +3,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from trainables import optimizers
 from trainables.optimization import Optimization
 from trainables.optimizers import Optimizer, RowAdamW
 
 ROWS, STEPS = 60, 250
 CLOSE = 2e-5  # the one liberty that RowAdamW takes, with epsilon
+
+
+@pytest.fixture(autouse=True)
+def _every_table_is_large(monkeypatch):
+    monkeypatch.setattr(optimizers, "_LARGE", 0)
 
 
 class Model(nn.Module):
@@ -119,6 +125,11 @@ def test_dense_where_the_second_moment_fades_too_fast():
     train(ours, optimizer.step)
     train(theirs, stepper(reference(theirs, beta2=0.8)))
     assert difference(ours, theirs) < 1e-9
+
+
+def test_small_tables_are_dense(monkeypatch):
+    monkeypatch.setattr(optimizers, "_LARGE", ROWS * 8 + 1)
+    assert Optimizer(pair()[0], Optimization()).tables == []
 
 
 def test_sgd_equals_torch():
