@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     if isinstance(outcome, int):
         return outcome
-    print(json.dumps(outcome, indent=1, default=str))
+    try:
+        print(json.dumps(outcome, indent=1, default=str), flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -79,7 +83,9 @@ def _running(command: argparse.ArgumentParser) -> None:
 
 def _fit(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=commands.fit)
-    command.add_argument("data", help="a Parquet, CSV, JSONL or Arrow file, a folder of them, or an .npz of images")
+    command.add_argument(
+        "data", help="a Parquet, CSV, TSV, JSONL or Arrow file, a folder of them, or an .npz of images"
+    )
     command.add_argument("--label", help="the column of labels")
     command.add_argument("--text", help="the column of texts; left out: told from the data")
     command.add_argument("--test", help="a file of test rows; left out: a part of the data is kept for it")

@@ -17,6 +17,7 @@ def print_report(report: Json, console: Console) -> None:
         console.print(line, highlight=False, markup=False)
     for stage in report["stages"]:
         _print_stage(stage, report["baselines"], console)
+    _print_finalists(report["finalists"], console)
     if report["chosen"]:
         _print_chosen(report["chosen"], report["baselines"].get("classical"), console)
     else:
@@ -43,7 +44,8 @@ def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
         counts[trial["status"]] = counts.get(trial["status"], 0) + 1
     states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     console.print(
-        f"\n{stage['name']}: {len(stage['trials'])} trials ({states}); hypervolume {stage['hypervolume']:.4f}",
+        f"\n{stage['name']}: {len(stage['trials'])} trials ({states}); hypervolume {stage['hypervolume']:.4f}; "
+        "latency from the layer table",
         highlight=False,
     )
     table = _table("", "trial", "epochs", "val_accuracy", "latency ms", "params", "layers×d_model×d_ff")
@@ -61,6 +63,20 @@ def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
     for trial in stage["trials"]:
         if trial["reason"]:
             console.print(f"  {trial['id']} {trial['status']}: {trial['reason']}", highlight=False, markup=False)
+
+
+def _print_finalists(finalists: Iterable[Json], console: Console) -> None:
+    """Every exported model by the figures of its artifact, measured alone after the search."""
+    table = _table("finalist", "artifact", "validation", "test", "latency ms", "size MB")
+    for finalist in finalists:
+        metrics = finalist["metrics"]
+        if "artifact" in metrics:
+            test = next(iter(metrics["test"].values()))["value"]
+            figures = (metrics["val_accuracy"], test, metrics["latency_ms"])
+            table.add_row(finalist["trial"], metrics["artifact"], *map(_cell, figures), f"{metrics['size_mb']:.3g}")
+    if table.row_count:
+        console.print("\nfinalists, exported and measured alone:", highlight=False)
+        console.print(table)
 
 
 def _validation(classical: Json) -> Json:
