@@ -28,7 +28,7 @@ class Attention(nn.Module):
             self.register_buffer("cosines", cos_LK, persistent=False)
             self.register_buffer("sines", sin_LK, persistent=False)
         if positions == "alibi":
-            self.register_buffer("slopes", alibi_slopes(n_heads), persistent=False)
+            self.register_buffer("slopes", alibi_slopes(n_heads))  # kept: a slice has some heads of a larger network
 
     def forward(self, x_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
         """Attend from every position to those where the mask is True (None: to all)."""
