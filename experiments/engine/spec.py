@@ -25,6 +25,10 @@ Direction = Literal["max", "min"]
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 _STAGE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
 _LONGEST = 1e10
+_LONGEST_NAME = 64
+_SMOKE = "-smoke"  # a tiny version is another experiment: neither goes on with the other's run
+_BYTES = {"M": 1e6, "G": 1e9, "T": 1e12}
+_MOST_BYTES = 1e18
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -36,6 +40,17 @@ def seconds(value: Any) -> float | None:
     number = float(match[1]) * _SECONDS[match[2]] if match else value
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < _LONGEST:
         raise ValueError(f"must be seconds above 0, or text such as 90s, 10m or 2h, got {shown(value)}")
+    return float(number)
+
+
+def size(value: Any) -> float | None:
+    """An amount of disk: bytes, or text such as "500MB", "20GB", "1.5TB"; None is none. Raises ValueError."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([MGT])B", value) if isinstance(value, str) else None
+    number = float(match[1]) * _BYTES[match[2]] if match else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < _MOST_BYTES:
+        raise ValueError(f"must be bytes above 0, or text such as 500MB, 20GB or 1.5TB, got {shown(value)}")
     return float(number)
 
 
@@ -191,6 +206,12 @@ class Spec(_Model):
     """What one trial gets."""
     time: Annotated[float | None, BeforeValidator(seconds, json_schema_input_type=float | str | None)] = None
     """Time budget of all stages: seconds, or 90s, 10m, 2h; null: none."""
+    max_failed: float = Field(default=0.5, ge=0, le=1, allow_inf_nan=False)
+    """The share of a stage's trials that may fail (by an error, or by lost processes) before all is given up."""
+    silence: Annotated[float | None, BeforeValidator(seconds, json_schema_input_type=float | str | None)] = 1800.0
+    """How long a trial may go without a report before it is ended as hung: seconds, or 90s, 10m, 2h; null: for ever."""
+    disk: Annotated[float | None, BeforeValidator(size, json_schema_input_type=float | str | None)] = None
+    """What checkpoints and artifacts may take together: bytes, or 500MB, 20GB; null: what is free."""
     seed: int = Field(default=0, ge=0)
     """All randomness follows from it."""
     finalists: Finalists = Finalists()
@@ -276,7 +297,7 @@ def json_schema() -> dict[str, Any]:
 
 def _smoked(spec: Spec) -> Spec:
     try:
-        return spec.apply(spec.smoke)
+        return spec.apply({"name": spec.name[: _LONGEST_NAME - len(_SMOKE)] + _SMOKE, **spec.smoke})
     except ParseError as error:
         raise ParseError([f"smoke: {fault}" for fault in error.faults]) from None
 

@@ -70,6 +70,19 @@ def test_wrong_times(value):
         spec.seconds(value)
 
 
+@pytest.mark.parametrize(
+    ("text", "number"), [("500MB", 5e8), ("20GB", 2e10), ("1.5 TB", 1.5e12), (10_000, 1e4), (None, None)]
+)
+def test_size(text, number):
+    assert spec.size(text) == number
+
+
+@pytest.mark.parametrize("value", [0, -1, "20 gigabytes", "20G", "", True, [], float("inf"), "1KB", 1e18])
+def test_wrong_sizes(value):
+    with pytest.raises(ValueError, match="must be bytes above 0, or text such as 500MB, 20GB or 1.5TB, got "):
+        spec.size(value)
+
+
 STAGE = "stages.search"
 NAMES = "must be 1 to 64 of A-Z a-z 0-9 {} and open with a letter or digit"
 PARAMETERS = "name, routine, space, fix, narrow, initial, options, search, trials, epochs"
@@ -132,6 +145,13 @@ PARAMETERS = "name, routine, space, fix, narrow, initial, options, search, trial
         (
             with_({"objectives": {"val_accuracy": "maximum"}}),
             ["objectives.val_accuracy must be 'max' or 'min', got 'maximum'"],
+        ),
+        (with_({"max_failed": 1.5}), ["max_failed must be at most 1, got 1.5"]),
+        (with_({"max_failed": -0.1}), ["max_failed must be at least 0, got -0.1"]),
+        (with_({"silence": "soon"}), ["silence must be seconds above 0, or text such as 90s, 10m or 2h, got 'soon'"]),
+        (
+            with_({"disk": "20 gigs"}),
+            ["disk must be bytes above 0, or text such as 500MB, 20GB or 1.5TB, got '20 gigs'"],
         ),
         (with_({"objectives": {}}), ["objectives must have at least 1 entries, got {}"]),
         (
@@ -229,6 +249,11 @@ def test_the_stages_space_is_fixed_and_narrowed():
     points = [space.draw(0, index) for index in range(20)]
     assert {point["n_layers"] for point in points} == {1}
     assert all(1e-3 <= point["learning_rate"] <= 2e-3 for point in points)
+
+
+def test_tiny_version_is_an_experiment_of_another_name():
+    assert spec.checked(GOOD, smoke=True).name == "demo-smoke"
+    assert spec.checked(with_({"name": "x" * 64}), smoke=True).name == "x" * 58 + "-smoke"
 
 
 def test_settings_reach_every_place():
