@@ -91,7 +91,7 @@ class Bridge:
         """The segment's process went away, possibly before its first step (an idle actor that had died)."""
         number = self._segment_of.get(ray_trial)
         if number in self.director.in_flight:
-            self.record(Lost(number, "its process or node was lost"))
+            self.record(Lost(number, "process", "its process or node was lost"))
 
     def sweep(self) -> None:
         """Runs in every turn of Ray's loop: ends the searches when the time budget is used."""

@@ -1,65 +1,36 @@
 """Decides what an experiment does next: stages, retries, endings. A fold over events; no ray, no clock, no files."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from experiments.engine.events import (
+    Cancelled,
     Checkpoint,
-    Config,
     Event,
     Expired,
     Failed,
+    FailureKind,
+    LossKind,
     Lost,
-    Metrics,
     Reported,
     Segment,
     Started,
     Verdict,
 )
 from experiments.engine.strategies import Proposal, Signal, Strategy
+from experiments.engine.trial import Failure, Key, Status, Trial
 
-Status = Literal["running", "completed", "stopped", "error", "infeasible", "diverged", "lost", "expired"]
-Key = tuple[str, int]
+__all__ = ["MAX_ATTEMPTS", "Director", "Failure", "Key", "Stage", "Status", "Trial"]
 
-# How often a trial whose process went away is tried again.
+# How often a trial whose process or node went away is tried.
 MAX_ATTEMPTS = 3
-
-
-@dataclass
-class Trial:
-    """One point of a stage's search, and all that is known of it."""
-
-    stage: str
-    number: int
-    config: Config
-    status: Status = "running"
-    reason: str = ""
-    attempts: int = 1
-    losses: int = 0
-    reports: list[Reported] = field(default_factory=list)
-    checkpoint: Checkpoint | None = None
-
-    @property
-    def id(self) -> str:
-        """Its name in folders and reports."""
-        return f"{self.stage}-{self.number:03d}"
-
-    @property
-    def epochs(self) -> float:
-        """Epochs reported so far."""
-        return self.reports[-1].epochs if self.reports else 0.0
-
-    @property
-    def metrics(self) -> Metrics:
-        """Its last reported metrics."""
-        return self.reports[-1].metrics if self.reports else {}
-
-    @property
-    def failed(self) -> bool:
-        """Whether it ended without a result to rank."""
-        return self.status in ("error", "infeasible", "diverged", "lost")
+# How often one that took more memory than its node has: with others beside it, then alone.
+_MEMORY_ATTEMPTS = 2
+# Where the number of trials is open, a share of failures is said of so many at least.
+_FEWEST = 10
 
 
 @dataclass(frozen=True)
@@ -68,7 +39,8 @@ class Stage:
 
     `plan` makes its strategy when the stages named in `after` are done; it sees the director, so a stage can take
     what an earlier one found. `alone`: one segment at a time with nothing beside it, as a timing needs.
-    `watched` names metrics that must be finite. `timed`: the time budget ends it.
+    `watched` names metrics that must be finite. `timed`: the time budget ends it. `max_failed` is the share of its
+    `trials` (None: of those ended, ten at least) that may end as error or lost before the experiment is given up.
     """
 
     name: str
@@ -78,11 +50,16 @@ class Stage:
     alone: bool = False
     timed: bool = False
     watched: tuple[str, ...] = ()
+    trials: int | None = None
+    max_failed: float = 1.0
     common: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Director:
-    """ask() → segment, "wait" or "done"; tell(event) → verdict. Its state is the fold of all events told."""
+    """ask() → segment, "wait" or "done"; tell(event) → verdict. Its state is the fold of all events told.
+
+    `expired` and `given_up` say why nothing more is proposed; empty while all goes its way.
+    """
 
     def __init__(self, stages: list[Stage]) -> None:
         self.stages = {stage.name: stage for stage in stages}
@@ -90,13 +67,22 @@ class Director:
         self.segments: dict[int, Segment] = {}
         self.in_flight: set[int] = set()
         self.expired = ""
+        self.final = False
+        self.given_up = ""
         self._strategies: dict[str, Strategy] = {}
         self._retries: list[Key] = []
+        self._newest: dict[Key, int] = {}
+        self._ended: dict[str, Counter[Status]] = {stage.name: Counter() for stage in stages}
 
     # What to do next
 
     def ask(self) -> Segment | Signal:
         """The next segment; "wait" only while something is in flight; "done" when all stages are."""
+        crowded = next((key for key in self._retries if self.trials[key].crowded), None)
+        if crowded is not None and not self.in_flight:
+            return self._retry(self.trials[crowded])
+        if crowded is not None or any(self.trial_of(number).crowded for number in self.in_flight):
+            return "wait"
         for stage in self.stages.values():
             if any(not self.done(name) for name in stage.after):
                 continue
@@ -114,14 +100,27 @@ class Director:
             return False
         return all(self.done(before) for before in stage.after) and not isinstance(self._next(stage), Segment)
 
+    def overdue(self) -> list[int]:
+        """The segments in flight that time is up for: of stages that have a result without them."""
+        if not self.expired:
+            return []
+        return sorted(number for number in self.in_flight if self._over(self.stages[self.segments[number].stage]))
+
     def _next(self, stage: Stage) -> Segment | Signal:
         retry = next((key for key in self._retries if key[0] == stage.name), None)
         if retry is not None:
             return self._retry(self.trials[retry])
-        if stage.timed and self.expired:
+        if self.given_up or self._over(stage) or (stage.timed and self.expired):
             return "done"
         answer = self._strategy(stage).ask()
         return self._segment(stage, answer) if isinstance(answer, Proposal) else answer
+
+    def _out_of_time(self, stage: Stage) -> bool:
+        return self.final or (stage.timed and bool(self.expired))
+
+    def _over(self, stage: Stage) -> bool:
+        """Out of time, with a result: a stage without one goes on until its first."""
+        return self._out_of_time(stage) and any(t.reports and not t.failed for t in self.of_stage(stage.name))
 
     def _strategy(self, stage: Stage) -> Strategy:
         if stage.name not in self._strategies:
@@ -135,32 +134,48 @@ class Director:
         return Segment(len(self.segments), stage.name, proposal.trial, 0, proposal.config, proposal.epochs, start)
 
     def _retry(self, trial: Trial) -> Segment:
-        last = max(
-            (s for s in self.segments.values() if (s.stage, s.trial) == (trial.stage, trial.number)),
-            key=lambda segment: segment.number,
-        )
+        last = self.segments[self._newest[trial.stage, trial.number]]
         return replace(last, number=len(self.segments), attempt=trial.attempts, start=trial.checkpoint or last.start)
 
     # What happened
 
-    def tell(self, event: Event) -> Verdict:
-        """Takes an event into the state; the verdict matters for `Reported` alone."""
+    def tell(self, event: Event, recorded: Verdict | None = None) -> Verdict:
+        """Takes an event into the state; the verdict matters for `Reported` alone.
+
+        recorded: what was decided when the event happened. It is applied then; what this code would have decided is
+        returned all the same.
+        """
         match event:
             case Started():
                 self._started(event.segment)
             case Reported():
-                return self._reported(event)
+                return self._reported(event, recorded)
             case Failed():
-                self._end(self._leave(event.segment), event.kind, event.reason)
+                trial = self._leave(event.segment)
+                self._failed(event.segment, event.kind, event.reason, trace=event.trace, node=event.node)
+                self._end(trial, event.kind, event.reason)
             case Lost():
                 self._lost(event)
+            case Cancelled():
+                self._cancelled(event)
             case Expired():
-                self.expired = event.reason
+                self._expire(event)
         return "continue"
 
     def trial_of(self, segment: int) -> Trial:
         """The trial a segment belongs to."""
         return self.trials[self.segments[segment].stage, self.segments[segment].trial]
+
+    def about(self, event: Event) -> Trial | None:
+        """The trial an event is about; None for `Expired`."""
+        match event:
+            case Started():
+                return self.trial_of(event.segment.number)
+            case Cancelled():
+                return self.trials[event.stage, event.trial]
+            case Expired():
+                return None
+        return self.trial_of(event.segment)
 
     def of_stage(self, name: str) -> list[Trial]:
         """The trials of a stage, in order."""
@@ -169,15 +184,25 @@ class Director:
     def _started(self, segment: Segment) -> None:
         key = (segment.stage, segment.trial)
         self.segments[segment.number] = segment
+        self._newest[key] = segment.number
         self.in_flight.add(segment.number)
         if segment.attempt:
-            self._retries.remove(key)
-            self.trials[key].attempts += 1
+            self._again(self.trials[key])
             return
         self._strategy(self.stages[segment.stage]).started(segment.trial, segment.config)
         self.trials[key] = Trial(segment.stage, segment.trial, segment.config)
 
-    def _reported(self, event: Reported) -> Verdict:
+    def _again(self, trial: Trial) -> None:
+        """A retry was handed out, if need be of a trial that this code would have given up (other limits then)."""
+        key = (trial.stage, trial.number)
+        if key in self._retries:
+            self._retries.remove(key)
+        else:
+            self._ended[trial.stage][trial.status] -= 1
+        trial.status, trial.reason = "running", ""
+        trial.attempts += 1
+
+    def _reported(self, event: Reported, recorded: Verdict | None) -> Verdict:
         trial = self.trial_of(event.segment)
         if event.checkpoint is not None:
             trial.checkpoint = Checkpoint(event.checkpoint, event.epochs)
@@ -185,23 +210,30 @@ class Director:
             return "continue"
         trial.reports.append(event)
         bad = self._not_finite(trial)
+        status: Status = "diverged"
+        reason = bad
+        if not bad:
+            status, reason = self._judged(trial, event, recorded)
+        decided: Verdict = "continue" if status == "running" else "stop"
+        if (recorded or decided) == "continue":
+            return decided
+        self._leave(event.segment)
         if bad:
-            self._leave(event.segment)
-            self._end(trial, "diverged", bad)
-            return "stop"
-        return self._judge(trial, event)
+            self._failed(event.segment, "diverged", bad, node=event.node)
+        self._end(trial, "stopped" if status == "running" else status, reason)
+        return decided
 
-    def _judge(self, trial: Trial, event: Reported) -> Verdict:
+    def _judged(self, trial: Trial, event: Reported, recorded: Verdict | None) -> tuple[Status, str]:
+        """What becomes of a trial with a sound report: "running" where it goes on."""
         stage = self.stages[trial.stage]
         verdict = self._strategy(stage).reported(trial.number, event.epochs, event.metrics)
-        full = event.epochs >= self.segments[event.segment].epochs
-        expired = stage.timed and bool(self.expired)
-        if not (verdict == "stop" or full or expired):
-            return "continue"
-        self._leave(event.segment)
-        status: Status = "completed" if full else "expired" if expired else "stopped"
-        self._end(trial, status, self.expired if status == "expired" else "")
-        return "stop"
+        if event.epochs >= self.segments[event.segment].epochs:
+            return "completed", ""
+        if self._out_of_time(stage):
+            return "expired", self.expired
+        if self.given_up and recorded != "continue":  # the share that may fail is free to change between sessions
+            return "stopped", self.given_up
+        return ("stopped" if verdict == "stop" else "running"), ""
 
     def _not_finite(self, trial: Trial) -> str:
         for name in self.stages[trial.stage].watched:
@@ -214,18 +246,68 @@ class Director:
 
     def _lost(self, event: Lost) -> None:
         trial = self._leave(event.segment)
-        trial.losses += event.counted
-        if trial.losses >= MAX_ATTEMPTS:
-            self._end(trial, "lost", f"{event.reason} ({trial.losses} times)")
-        elif self.stages[trial.stage].timed and self.expired:
-            self._end(trial, "expired", self.expired)
-        else:
+        self._failed(event.segment, event.kind, event.reason, node=event.node)
+        if not event.checkpoint:
+            trial.checkpoint = None
+            self.segments[event.segment] = replace(self.segments[event.segment], start=None)
+        status, reason = self._after_loss(trial, event)
+        if status == "running":
             self._retries.append((trial.stage, trial.number))
+        else:
+            self._end(trial, status, reason)
+
+    def _after_loss(self, trial: Trial, event: Lost) -> tuple[Status, str]:
+        """What becomes of a trial that was lost: "running" where it is tried again."""
+        stage = self.stages[trial.stage]
+        if event.kind == "time" or self._over(stage) or (event.kind == "hung" and self._out_of_time(stage)):
+            return "expired", self.expired or event.reason
+        if sum(failure.kind == "memory" for failure in trial.failures) >= _MEMORY_ATTEMPTS:
+            return "infeasible", f"{event.reason} (also alone)"
+        if trial.losses >= MAX_ATTEMPTS:
+            return "lost", f"{event.reason} ({trial.losses} times)"
+        return ("lost", event.reason) if self.given_up else ("running", "")
+
+    def _cancelled(self, event: Cancelled) -> None:
+        key = (event.stage, event.trial)
+        trial = self.trials[key]
+        if trial.status != "running":
+            return
+        self.in_flight -= {self._newest[key]}
+        self._retries = [other for other in self._retries if other != key]
+        self._end(trial, "cancelled", event.reason)
+
+    def _expire(self, event: Expired) -> None:
+        self.expired, self.final = event.reason, self.final or event.final
+        for key in [key for key in self._retries if self._over(self.stages[key[0]])]:
+            self._retries.remove(key)
+            self._end(self.trials[key], "expired", self.expired)
 
     def _leave(self, segment: int) -> Trial:
         self.in_flight.remove(segment)
         return self.trial_of(segment)
 
+    def _failed(
+        self, segment: int, kind: FailureKind | LossKind, reason: str, *, trace: str = "", node: str = ""
+    ) -> None:
+        failure = Failure(self.segments[segment].attempt, kind, reason, trace, node)
+        self.trial_of(segment).failures.append(failure)
+
     def _end(self, trial: Trial, status: Status, reason: str) -> None:
         trial.status, trial.reason = status, reason
-        self._strategy(self.stages[trial.stage]).ended(trial.number, trial.failed)
+        # What the user cancelled says nothing about its configuration.
+        self._strategy(self.stages[trial.stage]).ended(trial.number, trial.failed and status != "cancelled")
+        self._ended[trial.stage][status] += 1
+        if status in ("error", "lost") and not self.given_up:
+            self._give_up_if_too_many(self.stages[trial.stage])
+
+    def _give_up_if_too_many(self, stage: Stage) -> None:
+        ended = self._ended[stage.name]
+        failed, planned = ended["error"] + ended["lost"], stage.trials or max(_FEWEST, ended.total())
+        if failed <= stage.max_failed * planned:
+            return
+        self.given_up = (
+            f"{stage.name}: {failed} of {planned} trials ended as error or lost, max_failed allows {stage.max_failed:g}"
+        )
+        waiting, self._retries = self._retries, []
+        for key in waiting:
+            self._end(self.trials[key], "lost", self.trials[key].failures[-1].reason)

@@ -1,6 +1,7 @@
 """What happens in an experiment, as the ledger keeps it.
 
-A segment is one uninterrupted piece of a trial on Ray; every event belongs to one segment, except `Expired`.
+A segment is one uninterrupted piece of a trial on Ray; every event belongs to one segment, except `Cancelled` (of a
+trial) and `Expired` (of all).
 Events are plain data: folding the recorded ones through a director gives its state back.
 """
 
@@ -11,6 +12,7 @@ Config = dict[str, Any]
 Metrics = dict[str, Any]
 Verdict = Literal["continue", "stop"]
 FailureKind = Literal["error", "infeasible", "diverged"]
+LossKind = Literal["process", "memory", "node", "preempted", "hung", "storage", "driver", "time"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Started:
 class Reported:
     """A segment reported: metrics at `epochs`, and the checkpoint written just before, if any.
 
-    `seconds` is what the step took in the trial, `busy` the part of it spent in training and evaluation.
+    `seconds` is what the step took in the trial, `busy` the part of it spent in training and evaluation; `node` names
+    the host it ran on; `size` is the checkpoint's, in bytes.
     """
 
     segment: int
@@ -54,43 +57,66 @@ class Reported:
     checkpoint: str | None = None
     seconds: float = 0.0
     busy: float = 0.0
+    node: str = ""
+    size: int = 0
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A segment ended with a reason that lies in its own configuration or code: the trial is over."""
+    """A segment ended with a reason that lies in its own configuration or code: the trial is over.
+
+    error: the code raised; infeasible: there was not enough memory; diverged: an objective is no finite number.
+    `trace` holds the last lines of the traceback.
+    """
 
     segment: int
     kind: FailureKind
     reason: str
     trace: str = ""
+    node: str = ""
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A segment's process or node went away; a retry goes on from the last checkpoint.
+    """A segment came to its end from outside; as a rule a retry goes on from the last checkpoint.
 
-    `counted` is False where the trial is not to blame: the driver itself ended, or an idle actor had died.
+    Counted against the trial: process (ended by itself), node, hung (no report for too long), storage (a checkpoint
+    could not be read or written). Not counted: preempted (the node was announced to go), driver (it ended itself).
+    memory: Ray ended the process as the node ran out of it; tried once more, alone. time: the budget is used up, no
+    retry. `checkpoint` False: what the segment began from is no good, so the retry begins anew.
     """
 
     segment: int
+    kind: LossKind
     reason: str
-    counted: bool = True
+    node: str = ""
+    checkpoint: bool = True
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """The user ended a trial."""
+
+    stage: str
+    trial: int
+    reason: str
 
 
 @dataclass(frozen=True)
 class Expired:
-    """The time budget is used up: searches end, what they found is finished."""
+    """The time budget is used up: searches end, what they found is finished. `final`: that has to end, too."""
 
     reason: str
+    final: bool = False
 
 
-Event = Started | Reported | Failed | Lost | Expired
+Event = Started | Reported | Failed | Lost | Cancelled | Expired
 _KINDS: dict[str, type[Event]] = {
     "started": Started,
     "reported": Reported,
     "failed": Failed,
     "lost": Lost,
+    "cancelled": Cancelled,
     "expired": Expired,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
@@ -106,7 +132,7 @@ def from_record(record: dict[str, Any]) -> Event | None:
     kind = _KINDS.get(record["event"])
     if kind is None:
         return None
-    values = {key: record[key] for key in kind.__dataclass_fields__}
+    values = {key: record[key] for key in kind.__dataclass_fields__ if key in record}
     if kind is Started:
         values["segment"] = _segment(values["segment"])
     return kind(**values)

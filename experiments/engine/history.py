@@ -7,11 +7,8 @@ from experiments.engine.events import Config, Metrics, Verdict, from_record
 from experiments.engine.strategies import Proposal, Signal
 
 
-class Recorded:
-    """Answers as it was recorded, instead of deciding."""
-
-    def __init__(self) -> None:
-        self.verdict: Verdict = "continue"
+class Past:
+    """Proposes nothing and judges nothing: what was decided is recorded."""
 
     def ask(self) -> Proposal | Signal:
         """Nothing more: this is the past."""
@@ -21,8 +18,8 @@ class Recorded:
         """As recorded."""
 
     def reported(self, trial: int, epochs: float, metrics: Metrics) -> Verdict:
-        """The recorded verdict."""
-        return self.verdict
+        """As recorded."""
+        return "continue"
 
     def ended(self, trial: int, failed: bool) -> None:
         """As recorded."""
@@ -30,25 +27,29 @@ class Recorded:
 
 def fold(records: list[dict[str, Any]]) -> Director:
     """The director as it was after the last of the records; the first is the header."""
-    recorded = Recorded()
     spec = records[0]["spec"]
-    searches = {stage["name"] for stage in spec["stages"]}
+    searches = {stage["name"]: stage for stage in spec["stages"]}
     names = {record["segment"]["stage"]: None for record in records if record["event"] == "started"}
     director = Director(
         [
-            Stage(
-                name,
-                "",
-                lambda _: recorded,
-                timed=name in searches,
-                watched=tuple(spec["objectives"]) if name in searches else (),
-            )
+            _search(searches[name], spec) if name in searches else Stage(name, "", lambda _: Past())
             for name in {**names, **dict.fromkeys(searches)}
         ]
     )
     for record in records:
         event = from_record(record)
         if event is not None:
-            recorded.verdict = record["verdict"]
-            director.tell(event)
+            director.tell(event, record["verdict"])
     return director
+
+
+def _search(stage: dict[str, Any], spec: dict[str, Any]) -> Stage:
+    return Stage(
+        stage["name"],
+        "",
+        lambda _: Past(),
+        timed=True,
+        watched=tuple(spec["objectives"]),
+        trials=stage["trials"],
+        max_failed=spec.get("max_failed", 1.0),
+    )

@@ -70,7 +70,7 @@ def _search(
     book.append({"event": "session", "slots": slots, "at": time.time()})
     launch.on_signal(book, view.say)
     for number in sorted(director.in_flight):
-        bridge.record(Lost(number, "the driver ended", counted=False))
+        bridge.record(Lost(number, "driver", "the driver ended"))
     with view:
         launch.execute(bridge, slots)
 

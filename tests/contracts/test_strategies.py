@@ -96,7 +96,7 @@ def test_lost_segments_change_no_decision(searcher, scheduler):
     while isinstance(segment := troubled.ask(), Segment):
         troubled.tell(Started(segment))
         if segment.attempt == 0 and segment.trial % 2:
-            troubled.tell(Lost(segment.number, "node gone"))
+            troubled.tell(Lost(segment.number, "node", "node gone"))
             continue
         for epochs in range(1, EPOCHS + 1):
             if troubled.tell(Reported(segment.number, epochs, {"score": value(segment.config, epochs)})) == "stop":

@@ -99,7 +99,7 @@ def main(folder, trials, epochs, seconds):
 
         bridge = Bridge(conductor, ledger, job, slots=count)
         for number in sorted(conductor.in_flight):
-            bridge.record(Lost(number, "the driver ended", counted=False))
+            bridge.record(Lost(number, "driver", "the driver ended"))
         print("ready", flush=True)
         launch.execute(bridge, count)
     print("done", len(conductor.trials), flush=True)

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments.engine.director import Director, Trial
-from experiments.engine.events import Event, Expired, Failed, Lost, Reported, Started, Verdict
+from experiments.engine.events import Event, Expired, Reported, Started, Verdict
 from experiments.engine.frontier import Direction, score
 
 _ROWS = 12
@@ -64,13 +64,12 @@ class LiveView:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _line(self, event: Event) -> str:
-        if isinstance(event, Expired):
-            return f"{self._elapsed()}  {event.reason}"
-        number = event.segment.number if isinstance(event, Started) else event.segment
-        trial = self._director.trial_of(number)
-        what = {Started: "starts", Failed: f"{trial.status}: {trial.reason}", Lost: "lost, to be retried"}.get(
-            type(event), f"{_facts(trial)}  {trial.status if trial.status != 'running' else ''}"
-        )
+        trial = self._director.about(event)
+        if trial is None:
+            return f"{self._elapsed()}  {event.reason if isinstance(event, Expired) else ''}"
+        ended = trial.status if trial.status != "running" else ""
+        over = f"{ended or 'lost, to be tried again'}: {trial.reason or getattr(event, 'reason', '')}"
+        what = {Started: "starts", Reported: f"{_facts(trial)}  {ended}"}.get(type(event), over)
         return f"{self._elapsed()}  {trial.id:<14} {what}".rstrip()
 
     def _elapsed(self) -> str:
