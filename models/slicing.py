@@ -74,18 +74,20 @@ def sliced(
     return student.train(model.training), smaller, seen
 
 
-def axes(name: str, tensor: Tensor) -> tuple[str | None, ...]:
-    """What the axes of a Classifier's parameter count: hidden, tokens, qkv, values, inner, units, heads, or None.
+def axes(model: Classifier, name: str) -> tuple[str | None, ...]:
+    """What the axes of a Classifier's tensor count: hidden, tokens, qkv, values, inner, units, heads, or None.
 
     qkv are the rows (query, key, value) by head; values the inputs of the product after attention, by head; inner the
     rows of the first product of the feed-forward (units, and as many gates where it is gated).
     """
     module, _, part = re.sub(r"^blocks\.\d+\.", "", name).rpartition(".")
+    if module == "front_end.embedding" and model.architecture.embedding_rank is not None:
+        return ("tokens", None)
     if module in _LINEAR:
-        return _LINEAR[module][: tensor.ndim]
+        return _LINEAR[module][: 1 if part == "bias" else 2]
     if part == "slopes":
         return ("heads",)
-    return (None,) * (tensor.ndim - 1) + ("hidden",)  # norms, positions, a trained vector before patches
+    return (None, "hidden") if module == "positions" else ("hidden",)  # others: norms, a vector before patches
 
 
 def _tensors(model: Classifier, keep: Keep) -> dict[str, Tensor]:
@@ -105,9 +107,8 @@ def _tensors(model: Classifier, keep: Keep) -> dict[str, Tensor]:
 
 
 def _cut(model: Classifier, name: str, tensor: Tensor, places: dict[str, Places]) -> Tensor:
-    for axis, counted in enumerate(axes(name, tensor)):
-        factored = name == "front_end.embedding.weight" and model.architecture.embedding_rank is not None
-        if counted in places and not (factored and counted == "hidden"):
+    for axis, counted in enumerate(axes(model, name)):
+        if counted in places:
             tensor = tensor.index_select(axis, torch.tensor(places[counted], device=tensor.device))
     return tensor
 
