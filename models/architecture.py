@@ -29,6 +29,47 @@ class Layer(NamedTuple):
     n_heads: int
     d_head: int
     d_ff: int
+    attention_rank: int | None = None
+    feed_forward_rank: int | None = None
+
+
+class Product(NamedTuple):
+    """One matrix product of a layer. It goes through `rank` dimensions where that takes fewer weights."""
+
+    n_in: int
+    n_out: int
+    rank: int | None
+
+    @property
+    def factored(self) -> bool:
+        """Whether it is two thin matrices instead of one."""
+        return self.rank is not None and self.rank * (self.n_in + self.n_out) < self.n_in * self.n_out
+
+    @property
+    def weights(self) -> int:
+        """Numbers in its matrices, the bias left out."""
+        rank = self.rank if self.factored else None
+        return self.n_in * self.n_out if rank is None else rank * (self.n_in + self.n_out)
+
+
+class Products(NamedTuple):
+    """The four of a layer."""
+
+    qkv: Product
+    out: Product
+    inner: Product
+    outer: Product
+
+
+def products(d_model: int, layer: Layer, gated: bool) -> Products:
+    """What a layer multiplies by; the products of queries with keys and with values are not among them."""
+    heads, d_inner = layer.n_heads * layer.d_head, layer.d_ff * (2 if gated else 1)
+    return Products(
+        qkv=Product(d_model, 3 * heads, layer.attention_rank),
+        out=Product(heads, d_model, layer.attention_rank),
+        inner=Product(d_model, d_inner, layer.feed_forward_rank),
+        outer=Product(layer.d_ff, d_model, layer.feed_forward_rank),
+    )
 
 
 class Architecture(BaseModel):
@@ -60,6 +101,13 @@ class Architecture(BaseModel):
         None, description="rank of a factored token embedding (Lan et al. 2019, arXiv:1909.11942); null: full"
     )
     embedding_norm: bool = Field(False, description="a norm after the embeddings, as in BERT")
+    attention_rank: PerLayer | None = Field(
+        None,
+        description="rank of the products around attention, each factored where that is smaller; null: full",
+    )
+    feed_forward_rank: PerLayer | None = Field(
+        None, description="rank of the products of the feed-forward, each factored where that is smaller; null: full"
+    )
     patch: Size | None = Field(None, description="side of a square patch of an image, in pixels; null for text")
 
     @model_validator(mode="after")
@@ -72,7 +120,7 @@ class Architecture(BaseModel):
         faults = [
             f"{name} has {len(values)} values, must have one for each of the {self.n_layers} layers; "
             f"give {self.n_layers} values or one number for all layers"
-            for name in ("n_heads", "d_head", "d_ff")
+            for name in Layer._fields
             if isinstance(values := getattr(self, name), tuple) and len(values) != self.n_layers
         ]
         if self.positions == "rotary" and any(d % 2 for d in _as_tuple(self.d_head, 1)):
@@ -89,8 +137,7 @@ class Architecture(BaseModel):
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The sizes of each layer, first to last."""
-        sizes = (_as_tuple(values, self.n_layers) for values in (self.n_heads, self.d_head, self.d_ff))
-        return tuple(map(Layer, *sizes))
+        return tuple(map(Layer, *(_as_tuple(getattr(self, name), self.n_layers) for name in Layer._fields)))
 
     @property
     def gated(self) -> bool:
@@ -98,7 +145,7 @@ class Architecture(BaseModel):
         return self.activation in ("geglu", "swiglu")
 
 
-def _as_tuple(values: int | tuple[int, ...], n: int) -> tuple[int, ...]:
+def _as_tuple(values: Any, n: int) -> tuple[Any, ...]:
     return values if isinstance(values, tuple) else (values,) * n
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.architecture import Positions
+from models.architecture import Positions, Product
+from models.linear import linear
 from models.positions import alibi_bias, alibi_slopes, rotary_tables, rotate
 
 
@@ -18,11 +19,20 @@ class Attention(nn.Module):
     cosines: Tensor
     sines: Tensor
 
-    def __init__(self, *, d_model: int, n_heads: int, d_head: int, positions: Positions, n_positions: int) -> None:
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        n_heads: int,
+        d_head: int,
+        positions: Positions,
+        n_positions: int,
+        rank: int | None = None,
+    ) -> None:
         super().__init__()
         self.n_heads, self.d_head, self.positions = n_heads, d_head, positions
-        self.qkv = nn.Linear(d_model, 3 * n_heads * d_head)
-        self.out = nn.Linear(n_heads * d_head, d_model)
+        self.qkv = linear(Product(d_model, 3 * n_heads * d_head, rank))
+        self.out = linear(Product(n_heads * d_head, d_model, rank))
         if positions == "rotary":
             cos_LK, sin_LK = rotary_tables(n_positions, d_head)
             self.register_buffer("cosines", cos_LK, persistent=False)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.architecture import Activation, Architecture, Layer
+from models.architecture import Activation, Architecture, Layer, Product
 from models.attention import Attention
 from models.dropout import dropout
+from models.linear import linear
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -32,11 +33,13 @@ class FeedForward(nn.Module):
     The output rows of `inner` are the activated half, then the gated half.
     """
 
-    def __init__(self, *, d_model: int, d_ff: int, activation: Activation, gated: bool) -> None:
+    def __init__(
+        self, *, d_model: int, d_ff: int, activation: Activation, gated: bool, rank: int | None = None
+    ) -> None:
         super().__init__()
         self.gated, self.activate = gated, ACTIVATIONS[activation]
-        self.inner = nn.Linear(d_model, d_ff * (2 if gated else 1))
-        self.outer = nn.Linear(d_ff, d_model)
+        self.inner = linear(Product(d_model, d_ff * (2 if gated else 1), rank))
+        self.outer = linear(Product(d_ff, d_model, rank))
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         h_BLF = self.inner(x_BLD)
@@ -64,6 +67,7 @@ class Block(nn.Module):
             d_head=layer.d_head,
             positions=architecture.positions,
             n_positions=n_positions,
+            rank=layer.attention_rank,
         )
         self.attention_norm = make_norm(architecture)
         self.feed_forward = FeedForward(
@@ -71,6 +75,7 @@ class Block(nn.Module):
             d_ff=layer.d_ff,
             activation=architecture.activation,
             gated=architecture.gated,
+            rank=layer.feed_forward_rank,
         )
         self.feed_forward_norm = make_norm(architecture)
 

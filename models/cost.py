@@ -14,6 +14,7 @@ from models.architecture import (
     check_fit,
     n_positions,
     parse_signature,
+    products,
 )
 
 
@@ -61,18 +62,14 @@ def _norm_params(architecture: Architecture) -> int:
 
 
 def _layer_params(architecture: Architecture, layer: Layer) -> int:
-    d_model, inner = architecture.d_model, layer.n_heads * layer.d_head
-    attention = _linear(d_model, 3 * inner) + _linear(inner, d_model)
-    d_inner = layer.d_ff * (2 if architecture.gated else 1)
-    feed_forward = _linear(d_model, d_inner) + _linear(layer.d_ff, d_model)
-    return attention + feed_forward + 2 * _norm_params(architecture)
+    matrices = products(architecture.d_model, layer, architecture.gated)
+    return sum(product.weights + product.n_out for product in matrices) + 2 * _norm_params(architecture)
 
 
 def _layer_flops(architecture: Architecture, layer: Layer, length: int) -> int:
-    inner = layer.n_heads * layer.d_head
-    products = 4 * inner + layer.d_ff * (3 if architecture.gated else 2)
-    scores = 2 * length * inner
-    return 2 * length * (architecture.d_model * products + scores)
+    matrices = products(architecture.d_model, layer, architecture.gated)
+    scores = 2 * length * layer.n_heads * layer.d_head
+    return 2 * length * (sum(product.weights for product in matrices) + scores)
 
 
 def _front_end_params(architecture: Architecture, signature: Signature) -> int:

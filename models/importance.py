@@ -11,6 +11,7 @@ activation  how much passes through it (Minitron, Muralidharan et al. 2024, arXi
 Scores compare within one kind and one sort of thing only.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ Kind = Literal["magnitude", "taylor", "activation"]
 Loss = Callable[[nn.Module, Any], Tensor]
 
 _OUTGOING = {"units": "units", "values": "heads", "hidden": "hidden"}
+_OUT = re.compile(r"\.(out|outer)\.(up\.)?(weight|bias)$")
 _ALL = _OUTGOING | {"inner": "units", "qkv": "heads"}
 
 
@@ -78,7 +80,7 @@ def _sums(model: Classifier, values: dict[str, Tensor], counted: dict[str, str],
     hidden, whole = like.new_zeros(model.architecture.d_model), like.new_zeros(len(layers))
     for name, value in values.items():
         place = int(name.split(".")[1]) if name.startswith("blocks.") else None
-        if place is not None and (of_layer == "blocks" or ".out." in name or ".outer." in name):
+        if place is not None and (of_layer == "blocks" or _OUT.search(name)):
             whole[place] += value.sum()
         for axis, axis_name in enumerate(axes(model, name)):
             group = counted.get(axis_name or "")

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from models.architecture import Architecture, Layer, Signature, TokenSignature
+from models.architecture import Architecture, Layer, Signature, TokenSignature, products
 from models.encoder import Classifier
 
 VOCABULARY = 4096  # rows of the embedding table in a measured model; more change nothing but the time to export
@@ -58,9 +58,8 @@ def memory_parts(patch: int | None, signature: Signature, length: int, largest: 
 
 def megabytes(architecture: Architecture) -> float:
     """Weights of all layers in float32; MB = 1e6 bytes."""
-    products = 3 if architecture.gated else 2
-    widths = [4 * layer.n_heads * layer.d_head + products * layer.d_ff for layer in architecture.layers]
-    return 4e-6 * architecture.d_model * sum(widths)
+    matrices = [products(architecture.d_model, layer, architecture.gated) for layer in architecture.layers]
+    return 4e-6 * sum(product.weights for layer in matrices for product in layer)
 
 
 def stack(architecture: Architecture, signature: Signature, n_layers: int) -> Classifier:
@@ -82,10 +81,11 @@ def work(shape: Json) -> npt.NDArray[np.float64]:
     if shape["part"] == "ends":
         inner = shape["embedding_rank"] or math.prod(shape.get(k, 0) or 0 for k in ("patch", "patch", "channels"))
         return np.array([1, length * d_model * inner, d_model * shape["n_classes"], length * d_model], dtype=float)
-    n_heads, inner = shape["n_heads"], shape["n_heads"] * shape["d_head"]
-    forward = shape["d_ff"] * (2 if shape["activation"] in ("geglu", "swiglu") else 1)
-    products = [4 * d_model * inner, d_model * (forward + shape["d_ff"]), length * inner]
-    return np.array([1, *(length * each for each in (*products, d_model, inner, forward, length * n_heads))])
+    layer = Layer(**{name: shape[name] for name in Layer._fields if name in shape})
+    inner = layer.n_heads * layer.d_head
+    qkv, out, into, outer = products(d_model, layer, gated=shape["activation"] in ("geglu", "swiglu"))
+    counts = [qkv.weights + out.weights, into.weights + outer.weights, length * inner]
+    return np.array([1, *(length * each for each in (*counts, d_model, inner, into.n_out, length * layer.n_heads))])
 
 
 def _ends(architecture: Architecture, signature: Signature, length: int) -> Json:
@@ -98,4 +98,5 @@ def _ends(architecture: Architecture, signature: Signature, length: int) -> Json
 def _layer(architecture: Architecture, signature: Signature, layer: Layer, length: int) -> Json:
     shape = architecture.model_dump(include={"d_model", "activation", "norm", "norm_placement"})
     inside = architecture.positions if architecture.positions in ("rotary", "alibi") else "none"
-    return shape | layer._asdict() | {"part": "layer", "positions": inside, "length": length, "input": signature.input}
+    sizes = {name: size for name, size in layer._asdict().items() if size is not None}
+    return shape | sizes | {"part": "layer", "positions": inside, "length": length, "input": signature.input}

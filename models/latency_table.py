@@ -28,7 +28,18 @@ from models.latency_parts import Part, megabytes, memory_parts, parts, stack, wo
 
 ROUNDS = 3
 # What an exported graph depends on: figures of other code do not count.
-CODE = ("attention", "blocks", "encoder", "export", "front_ends", "heads", "latency_parts", "positions", "symbolics")
+CODE = (
+    "attention",
+    "blocks",
+    "encoder",
+    "export",
+    "front_ends",
+    "heads",
+    "latency_parts",
+    "linear",
+    "positions",
+    "symbolics",
+)
 
 Json = dict[str, Any]
 

@@ -5,14 +5,14 @@ is named, so that a permutation is a slice, too.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.architecture import Architecture
+from models.architecture import Architecture, Layer
 from models.encoder import Classifier, build
 
 Places = tuple[int, ...]
@@ -56,19 +56,16 @@ def sliced(
     """A new, independent network of what is kept, with its architecture and signature; in model's dtype and mode.
 
     Heads and units may be removed without a trace where their outgoing weights are zero. Without some hidden
-    dimensions a norm has other statistics. Sinusoids of fewer dimensions become learned positions; a factored
-    embedding whose rank is no longer the smaller number is multiplied out.
+    dimensions a norm has other statistics. Sinusoids of fewer dimensions become learned positions; what was factored
+    through a rank that is no longer the smaller number is multiplied out.
     Raises ValueError, a line a fault, for what is not there, is named twice, or leaves nothing.
     """
     if faults := _faults(architecture, signature, keep):
         raise ValueError("\n".join(faults))
     smaller, seen = _architecture(architecture, keep), _signature(signature, keep)
-    tensors = _tensors(model, keep)
-    if architecture.embedding_rank is not None and smaller.embedding_rank is None:
-        expand_DR = tensors.pop("front_end.expand.weight")
-        tensors["front_end.embedding.weight"] = tensors["front_end.embedding.weight"] @ expand_DR.T
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then overwritten
         student = build(smaller, seen)
+    tensors = _multiplied_out(_tensors(model, keep), student.state_dict().keys())
     like = next(model.parameters())
     student.to(device=like.device, dtype=like.dtype).load_state_dict(tensors)
     return student.train(model.training), smaller, seen
@@ -85,6 +82,10 @@ def axes(model: Classifier, name: str) -> tuple[str | None, ...]:
         return ("tokens", None)
     if module in _LINEAR:
         return _LINEAR[module][: 1 if part == "bias" else 2]
+    whole, _, half = module.rpartition(".")
+    if whole in _LINEAR:  # of a factored product
+        outputs, inputs = _LINEAR[whole]
+        return (None, inputs) if half == "down" else (outputs, None)[: 1 if part == "bias" else 2]
     if part == "slopes":
         return ("heads",)
     return (None, "hidden") if module == "positions" else ("hidden",)  # others: norms, a vector before patches
@@ -106,6 +107,18 @@ def _tensors(model: Classifier, keep: Keep) -> dict[str, Tensor]:
     return tensors
 
 
+def _multiplied_out(tensors: dict[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """One matrix for those pairs of which the smaller network (with these names) has one."""
+    if "front_end.expand.weight" in tensors.keys() - names:
+        expand_DR = tensors.pop("front_end.expand.weight")
+        tensors["front_end.embedding.weight"] = tensors["front_end.embedding.weight"] @ expand_DR.T
+    for name in [name for name in tensors if name.endswith(".down.weight") and name not in names]:
+        module = name.removesuffix(".down.weight")
+        tensors[f"{module}.weight"] = tensors.pop(f"{module}.up.weight") @ tensors.pop(name)
+        tensors[f"{module}.bias"] = tensors.pop(f"{module}.up.bias")
+    return tensors
+
+
 def _cut(model: Classifier, name: str, tensor: Tensor, places: dict[str, Places]) -> Tensor:
     for axis, counted in enumerate(axes(model, name)):
         if counted in places:
@@ -120,7 +133,7 @@ def _outside(keep: Keep) -> dict[str, Places]:
 
 def _inside(architecture: Architecture, layer: int, heads: Places | None, units: Places | None) -> dict[str, Places]:
     """Places along the axes of one layer's tensors."""
-    n_heads, d_head, d_ff = architecture.layers[layer]
+    n_heads, d_head, d_ff = architecture.layers[layer][:3]
     found: dict[str, Places] = {}
     if heads is not None:
         values = tuple(head * d_head + i for head in heads for i in range(d_head))
@@ -139,7 +152,8 @@ def _of(choices: tuple[Places | None, ...] | None, layer: int) -> Places | None:
 def _architecture(architecture: Architecture, keep: Keep) -> Architecture:
     kept = range(architecture.n_layers) if keep.layers is None else keep.layers
     sizes: dict[str, Any] = {"n_layers": len(kept)}
-    for name, choices in (("n_heads", keep.heads), ("d_ff", keep.units), ("d_head", None)):
+    for name in Layer._fields:
+        choices = {"n_heads": keep.heads, "d_ff": keep.units}.get(name)
         given = getattr(architecture, name)
         old = [getattr(architecture.layers[layer], name) for layer in kept]
         new = [n if (places := _of(choices, i)) is None else len(places) for i, n in enumerate(old)]

@@ -7,6 +7,7 @@ from torch import Tensor, nn, onnx
 from torch.onnx.symbolic_helper import parse_args
 
 from models.attention import Attention
+from models.linear import LowRank
 from models.positions import alibi_bias
 
 
@@ -24,11 +25,13 @@ class FusedAttention(nn.Module):
         self.attention, self.out = attention, attention.out
 
     def forward(self, x_BLD: Tensor, mask_B11L: Tensor | None) -> Tensor:
-        attention = self.attention
+        attention, last = self.attention, self.attention.qkv
+        if isinstance(last, LowRank):
+            x_BLD, last = last.down(x_BLD), last.up
         y_BLD: Tensor = _Node.apply(  # type: ignore[no-untyped-call]
             x_BLD,
-            attention.qkv.weight.t(),
-            attention.qkv.bias,
+            last.weight.t(),
+            last.bias,
             None if mask_B11L is None else mask_B11L[:, 0, 0].int(),
             alibi_bias(attention.slopes, x_BLD.shape[1])[None] if attention.positions == "alibi" else None,
             *self._tables(),

@@ -22,6 +22,7 @@ KINDS: list[dict[str, Any]] = [
     *({"pooling": kind} for kind in get_args(Pooling)),
     {"embedding_rank": 4},
     {"embedding_norm": True},
+    {"attention_rank": 4, "feed_forward_rank": (3, 5)},
 ]
 IMAGE_KINDS = [{**kind, "patch": 2} for kind in KINDS if "embedding_rank" not in kind]
 CASES = [(kind, TEXT) for kind in KINDS] + [(kind, IMAGE) for kind in IMAGE_KINDS]

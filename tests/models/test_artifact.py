@@ -28,6 +28,7 @@ KINDS = [
     {"norm_placement": "post", "embedding_norm": True},
     *({"positions": p} for p in ("sinusoidal", "rotary", "alibi", "none")),
     *({"pooling": p} for p in ("cls", "max")),
+    {"attention_rank": 3, "feed_forward_rank": (4, 2)},
 ]
 
 

@@ -14,7 +14,12 @@ from models.slicing import Keep, axes, sliced
 
 TEXT: dict[str, Any] = {"input": "tokens", "vocab_size": 20, "max_length": 9, "pad_id": 0, "n_classes": 4}
 SIZES = {"n_layers": 2, "d_model": 8, "n_heads": (2, 3), "d_head": (4, 2), "d_ff": (6, 5)}
-KINDS = [{}, {"activation": "geglu", "norm": "rms"}, {"norm_placement": "post", "embedding_norm": True}]
+KINDS = [
+    {"attention_rank": 1, "feed_forward_rank": 1},
+    {},
+    {"activation": "geglu", "norm": "rms"},
+    {"norm_placement": "post", "embedding_norm": True},
+]
 
 
 @pytest.fixture(autouse=True)
@@ -68,11 +73,11 @@ def test_taylor_is_the_slope_of_the_loss(kind):
     model, examples = make(**kind), batch()
     found = importance(model, [examples], loss, "taylor")
     everything = slice(None)
-    unit = {"blocks.0.feed_forward.outer.weight": (everything, 4)}
-    head = {"blocks.1.attention.out.weight": (everything, slice(2, 4))}
-    layer = {
-        f"blocks.1.{m}.{p}": everything for m in ("attention.out", "feed_forward.outer") for p in ("weight", "bias")
-    }
+    down, up = (".down", ".up") if "attention_rank" in kind else ("", "")
+    unit = {f"blocks.0.feed_forward.outer{down}.weight": (everything, 4)}
+    head = {f"blocks.1.attention.out{down}.weight": (everything, slice(2, 4))}
+    branches = (f"blocks.1.attention.out{up}", f"blocks.1.feed_forward.outer{up}")
+    layer = {f"{branch}.{part}": everything for branch in branches for part in ("weight", "bias")}
     hidden = {
         name: tuple(3 if axis == "hidden" else everything for axis in axes(model, name))
         for name, _ in model.named_parameters()

@@ -6,6 +6,7 @@ import torch
 from models import cost
 from models.architecture import Architecture
 from models.encoder import build
+from models.linear import LowRank
 from models.slicing import Keep, evenly_spaced, sliced
 
 TEXT: dict[str, Any] = {"input": "tokens", "vocab_size": 20, "max_length": 9, "pad_id": 3, "n_classes": 4}
@@ -16,6 +17,7 @@ KINDS = [
     {"activation": "swiglu", "norm": "rms"},
     {"norm_placement": "post", "embedding_norm": True, "pooling": "cls"},
     {"embedding_rank": 5},
+    {"attention_rank": (4, 3, 2), "feed_forward_rank": 3},
     {"patch": 2, "pooling": "cls"},
 ]
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -45,6 +47,11 @@ def logits(model, signature):
         return model(pixels=torch.rand(3, 4, 4, 1))
     keep = torch.arange(9) < torch.tensor([4, 9, 7])[:, None]
     return model(torch.randint(0, 20, (3, 9)), keep)
+
+
+def first(product):
+    """The matrix that reads a product's inputs."""
+    return product.down if isinstance(product, LowRank) else product
 
 
 def same(first, second):
@@ -85,9 +92,9 @@ def test_the_order_of_hidden_dimensions_heads_and_units_does_not_matter(kind):
 def test_heads_and_units_without_outgoing_weights_leave_no_trace(kind):
     model, architecture, signature = make(**kind)
     with torch.no_grad():
-        model.blocks[1].attention.out.weight[:, 6:12] = 0  # the second of three heads of width 6
-        model.blocks[2].attention.out.weight[:, :4] = 0
-        model.blocks[0].feed_forward.outer.weight[:, [1, 7]] = 0
+        first(model.blocks[1].attention.out).weight[:, 6:12] = 0  # the second of three heads of width 6
+        first(model.blocks[2].attention.out).weight[:, :4] = 0
+        first(model.blocks[0].feed_forward.outer).weight[:, [1, 7]] = 0
     keep = Keep(heads=(None, (0, 2), (1,)), units=((0, 2, 3, 4, 5, 6, 8, 9), None, None))
     smaller, described, _ = sliced(model, architecture, signature, keep)
     assert [layer.n_heads for layer in described.layers] == [2, 2, 1]
