@@ -5,30 +5,55 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from rich.console import Console
+from experiments.engine import interrupt
 
-from experiments import commands
-
-BAD_INPUT = 2
+BAD_INPUT, STORAGE = 2, 5
 _PLAIN_WIDTH = 140
+_SIGNAL_SEEN_S = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; an exit code. The user's faults are one line each on standard error, and code 2."""
-    options = parser().parse_args(arguments)
+    """Runs one command; an exit code. The user's faults are one line each on standard error, and code 2; storage that
+    fails under a run is code 5.
+    """
+    options = _parsed(arguments)
+    try:
+        return _done(options)
+    except (ValueError, OSError) as error:
+        for line in getattr(error, "faults", None) or str(error).splitlines():
+            print(f"fitformer: {line}", file=sys.stderr)
+        return BAD_INPUT if isinstance(error, ValueError) else STORAGE
+    except SystemExit:  # of a handler that Ray puts in place while it starts
+        interrupt.settle(_SIGNAL_SEEN_S)
+        raise
+    finally:
+        interrupt.settle()
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """argparse refuses an optional last word that comes after an option: it is taken here."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    last = getattr(options, "last", None)
+    if last and len(rest) == 1 and not rest[0].startswith("-") and getattr(options, last) is None:
+        setattr(options, last, rest[0])
+    elif rest:
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
+
+
+def _done(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from experiments import commands
+
     # With --json standard output holds the JSON text alone.
     console = Console(stderr=getattr(options, "json", False))
     if not console.is_terminal:
         console = Console(stderr=console.stderr, width=_PLAIN_WIDTH)
-    try:
-        outcome = options.command(options, console)
-    except ValueError as error:
-        for line in getattr(error, "faults", None) or str(error).splitlines():
-            print(f"fitformer: {line}", file=sys.stderr)
-        return BAD_INPUT
+    outcome = getattr(commands, options.command)(options, console)
     if isinstance(outcome, int):
         return outcome
     try:
@@ -44,28 +69,20 @@ def parser() -> argparse.ArgumentParser:
         prog="fitformer", description="Fit a Transformer to your data and your hardware.", allow_abbrev=False
     )
     add = top.add_subparsers(required=True, metavar="COMMAND").add_parser
-    _reading(add("list", help="the experiments there are"), commands.list_)
-    show = _reading(
-        add("show", help="an experiment resolved: spec, space with ranges, strategy, budget"), commands.show
-    )
+    _reading(add("list", help="the experiments there are"), "list_")
+    show = _reading(add("show", help="an experiment resolved: spec, space with ranges, strategy, budget"), "show")
     _experiment(show)
     run = add("run", help="run an experiment, or go on with its newest unfinished run")
-    run.set_defaults(command=commands.run)
+    run.set_defaults(command="run")
     _experiment(run)
     _running(run)
     _fit(add("fit", help="search a model for a file of labelled data, without any YAML"))
-    report = _reading(add("report", help="what a run found"), commands.report)
+    _submit(add("submit", help="run an experiment as a job on a Ray cluster, and end with its exit code"))
+    report = _reading(add("report", help="what a run found"), "report")
     report.add_argument("run", nargs="?", metavar="R", help="a run's name or folder; left out: the newest")
     _storage(report)
-    _runs(add("runs", help="the runs there are: list them, or delete one"))
-    predict = _reading(
-        add("predict", help="what an artifact says of a text or of every line of a file"), commands.predict
-    )
-    predict.add_argument("artifact", help="an artifact's folder, or a run's name for its chosen one")
-    predict.add_argument("text", nargs="?", help="one text")
-    predict.add_argument("--file", help="texts, one a line; or images, as .npy")
-    predict.add_argument("--top", type=int, default=1, help="how many labels to give (default 1)")
-    _storage(predict)
+    _runs(add("runs", help="the runs there are: list them, cancel or delete one"))
+    _predict(_reading(add("predict", help="what an artifact says of a text or of every line of a file"), "predict"))
     return top
 
 
@@ -76,13 +93,30 @@ def _experiment(command: argparse.ArgumentParser) -> None:
 
 
 def _running(command: argparse.ArgumentParser) -> None:
-    _storage(command)
     command.add_argument("--address", help="a Ray cluster to join; left out: one of our own on this machine")
+    _going_on(command)
+
+
+def _going_on(command: argparse.ArgumentParser) -> None:
+    _storage(command)
     command.add_argument("--new", action="store_true", help="start afresh, also where an unfinished run could go on")
+    command.add_argument(
+        "--accept-changes", action="store_true", help="go on although spec, data, code or libraries have changed"
+    )
+    command.add_argument(
+        "--wait", metavar="10m", help="how long to wait for a cluster to grow to what a trial asks for (default: not)"
+    )
+
+
+def _submit(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command="submit")
+    _experiment(command)
+    command.add_argument("--address", required=True, help="the dashboard: http://HOST:8265")
+    _going_on(command)
 
 
 def _fit(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(command=commands.fit)
+    command.set_defaults(command="fit")
     command.add_argument(
         "data", help="a Parquet, CSV, TSV, JSONL or Arrow file, a folder of them, or an .npz of images"
     )
@@ -98,21 +132,31 @@ def _fit(command: argparse.ArgumentParser) -> None:
     _running(command)
 
 
+def _predict(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(last="text")
+    command.add_argument("artifact", help="an artifact's folder, or a run's name for its chosen one")
+    command.add_argument("text", nargs="?", help="one text")
+    command.add_argument("--file", help="texts, one a line; or images, as .npy")
+    command.add_argument("--top", type=int, default=1, help="how many labels to give (default 1)")
+    _storage(command)
+
+
 def _runs(command: argparse.ArgumentParser) -> None:
-    verbs = command.add_subparsers(metavar="list | delete")
-    command.set_defaults(command=commands.list_runs, json=False, storage=None)
-    _storage(_reading(verbs.add_parser("list", help="the runs, newest first"), commands.list_runs))
+    verbs = command.add_subparsers(metavar="list | cancel | delete")
+    _storage(_reading(command, "list_runs"))
+    _storage(_reading(verbs.add_parser("list", help="the runs, newest first"), "list_runs"))
+    cancel = verbs.add_parser("cancel", help="end a run, or one of its trials, that a driver is working on")
+    cancel.set_defaults(command="cancel_run", last="trial")
+    cancel.add_argument("run", metavar="R", help="the run's name")
+    cancel.add_argument("trial", nargs="?", metavar="TRIAL", help="a trial, such as search-003; left out: the run")
+    _storage(cancel)
     delete = verbs.add_parser("delete", help="remove a run and all it holds")
-    delete.set_defaults(command=commands.delete_run)
+    delete.set_defaults(command="delete_run")
     delete.add_argument("run", metavar="R", help="the run's name")
     _storage(delete)
-    command.add_argument("--json", action="store_true", help="JSON, and nothing else on standard output")
-    command.add_argument("--storage", help="where runs lie (default: results)")
 
 
-def _reading(
-    command: argparse.ArgumentParser, does: Callable[[argparse.Namespace, Console], Any]
-) -> argparse.ArgumentParser:
+def _reading(command: argparse.ArgumentParser, does: str) -> argparse.ArgumentParser:
     command.set_defaults(command=does)
     command.add_argument("--json", action="store_true", help="JSON, and nothing else on standard output")
     return command
@@ -123,5 +167,6 @@ def _storage(command: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
+    interrupt.install()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     sys.exit(main())

@@ -3,6 +3,7 @@
 import math
 import tempfile
 from argparse import Namespace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,30 @@ def run(options: Namespace, console: Console) -> Outcome:
     """Runs an experiment of the repository or of a file."""
     spec = specs.load(options.experiment, options.settings, smoke=options.smoke)
     return _run(spec, options, console)
+
+
+def submit(options: Namespace, console: Console) -> Outcome:
+    """Runs an experiment as a job on a cluster. What is wrong with the experiment is said before anything is sent."""
+    from experiments.engine import submit as submitting
+
+    spec = specs.load(options.experiment, options.settings, smoke=options.smoke)
+    return submitting.submit(options.address, spec.name, _job_arguments(options), partial(_say, console))
+
+
+def _job_arguments(options: Namespace) -> list[str]:
+    """The options of `run` that were given to `submit`."""
+    flags = {"--smoke": options.smoke, "--new": options.new, "--accept-changes": options.accept_changes}
+    valued = {"--storage": options.storage, "--wait": options.wait}
+    return [
+        options.experiment,
+        *(word for setting in options.settings for word in ("--set", setting)),
+        *(flag for flag, given in flags.items() if given),
+        *(word for name, value in valued.items() if value is not None for word in (name, value)),
+    ]
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def fit(options: Namespace, console: Console) -> Outcome:

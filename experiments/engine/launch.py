@@ -3,18 +3,18 @@
 import logging
 import os
 import secrets
-import signal
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import ray
 from ray import tune
+from ray.autoscaler.sdk import request_resources
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from experiments.engine import interrupt
 from experiments.engine.bridge import Bridge, SegmentScheduler, SegmentSearcher
-from experiments.engine.ledger import Ledger
 from trainables.adapter import SegmentTrainable
 
 # Ray Tune 2.60 as the bridge needs it (house §7); read when a Tuner is made.
@@ -26,10 +26,9 @@ _TUNE_ENVIRONMENT = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-
-
-class LaunchError(ValueError):
-    """Ray, or the machine under it, cannot give what the experiment asks for."""
+# Of the ten seconds in which everything has ended after a signal.
+_SHUTDOWN_S = 5.0
+_NODES_ANSWER_S = 6.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,19 @@ class Resources:
     cpu: float
     gpu: float
 
+    def bundle(self) -> dict[str, float]:
+        """By Ray's names."""
+        return {"CPU": self.cpu, "GPU": self.gpu}
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node of the cluster, and all it can give."""
+
+    id: str
+    host: str
+    resources: dict[str, float]
+
 
 def connect(address: str | None) -> None:
     """Joins the cluster at `address` (or the one of the running Ray job), else starts one of our own.
@@ -47,12 +59,15 @@ def connect(address: str | None) -> None:
     """
     if ray.is_initialized():
         return
+    interrupt.before_end(disconnect, _SHUTDOWN_S)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None and "RAY_ADDRESS" not in os.environ:
         # A token of this run alone: our cluster listens on this machine only and ends with the driver.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        return
-    ray.init(address=address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address="local", include_dashboard=False, **quiet)
+    else:
+        ray.init(address=address or "auto", **quiet)
+    interrupt.renew()
 
 
 def disconnect() -> None:
@@ -60,24 +75,60 @@ def disconnect() -> None:
     ray.shutdown()
 
 
-def resources(cpu: float, gpu: float | str) -> Resources:
-    """What a trial gets on this cluster: with `gpu: auto` one GPU where there are any.
-
-    Raises LaunchError when the cluster can never give it, or has a GPU that torch cannot use.
-    """
-    there = ray.cluster_resources()
-    gpus = there.get("GPU", 0.0)
-    wanted = (1.0 if gpus else 0.0) if gpu == "auto" else float(gpu)
-    faults = [
-        f"resources.{name} must be at most what one cluster has, got {asked:g} with {has:g} there; ask for less"
-        for name, asked, has in (("cpu", cpu, there.get("CPU", 0.0)), ("gpu", wanted, gpus))
-        if asked > has
+def nodes() -> list[Node]:
+    """The nodes that are alive."""
+    return [
+        Node(node["NodeID"], node["NodeManagerHostname"], node["Resources"]) for node in ray.nodes() if node["Alive"]
     ]
-    if wanted and not faults:
-        faults += _unusable_gpu(wanted)
-    if faults:
-        raise LaunchError("\n".join(faults))
-    return Resources(cpu, wanted)
+
+
+def on_every_node(work: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+    """What `work` returns on each node, by the node's host; nodes that do not answer in time are left out."""
+    task = ray.remote(work)
+    asked = {}
+    for node in nodes():
+        there = NodeAffinitySchedulingStrategy(node.id, soft=False)
+        asked[task.options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(*arguments)] = node.host
+    ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_NODES_ANSWER_S)
+    return {asked[reference]: ray.get(reference) for reference in ready}
+
+
+def ask_for_more(wanted: Resources) -> None:
+    """Tells the autoscaler, where there is one, what a trial needs."""
+    request_resources(bundles=[{name: amount for name, amount in wanted.bundle().items() if amount}])
+
+
+def resources(cpu: float, gpu: float | str) -> Resources:
+    """What a trial gets on this cluster: with `gpu: auto` one GPU where there are any."""
+    there = max((node.resources.get("GPU", 0.0) for node in nodes()), default=0.0)
+    return Resources(cpu, (1.0 if there else 0.0) if gpu == "auto" else float(gpu))
+
+
+def lacking(wanted: Resources) -> list[str]:
+    """A line for each resource that no node of the cluster can ever give; a trial lives on one node."""
+    there = nodes()
+    if any(_trials(node, wanted) for node in there):
+        return _unusable_gpu(wanted.gpu) if wanted.gpu else []
+    most = {name: max((node.resources.get(name, 0.0) for node in there), default=0.0) for name in ("CPU", "GPU")}
+    faults = [
+        f"resources.{name.lower()} must be at most what one node has, got {asked:g} with {most[name]:g} there; "
+        "ask for less, or give --wait 10m to wait for nodes to come"
+        for name, asked in wanted.bundle().items()
+        if asked > most[name]
+    ]
+    return faults or [
+        f"resources must be on one node, got cpu {wanted.cpu:g} with gpu {wanted.gpu:g}, and no node has both; "
+        "ask for less, or give --wait 10m to wait for nodes to come"
+    ]
+
+
+def slots(wanted: Resources) -> int:
+    """How many trials run at once on the cluster as it is now."""
+    return max(1, sum(_trials(node, wanted) for node in nodes()))
+
+
+def _trials(node: Node, wanted: Resources) -> int:
+    return int(min(node.resources.get(name, 0.0) // asked for name, asked in wanted.bundle().items() if asked))
 
 
 def _unusable_gpu(gpu: float) -> list[str]:
@@ -96,15 +147,6 @@ def _gpu_fault() -> str:
     return f"torch {torch.__version__}: " + (
         "no CUDA in this build" if torch.version.cuda is None else "no driver or device"
     )
-
-
-def slots(wanted: Resources) -> int:
-    """How many trials run at once on the cluster as it is now."""
-    there = ray.cluster_resources()
-    fits = [there.get("CPU", 0.0) // wanted.cpu]
-    if wanted.gpu:
-        fits.append(there.get("GPU", 0.0) // wanted.gpu)
-    return max(1, int(min(fits)))
 
 
 def execute(bridge: Bridge, count: int) -> None:
@@ -138,20 +180,3 @@ def execute(bridge: Bridge, count: int) -> None:
 
 def _ray_name(trial: Any) -> str:
     return f"segment-{trial.trial_id}"
-
-
-def on_signal(ledger: Ledger, say: Callable[[str], None]) -> None:
-    """SIGINT and SIGTERM: what is known is made durable, every process ends, the exit code says interrupted.
-
-    To be called after `ray.init`, which installs a handler of its own.
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, lambda *_: os._exit(128 + number))
-        ledger.sync()
-        say(f"interrupted by {signal.Signals(number).name}; the same command goes on from here")
-        ray.shutdown()
-        os._exit(128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)

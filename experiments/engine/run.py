@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.engine import launch, runs
+from experiments.engine import interrupt, launch, runs
 from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director
 from experiments.engine.events import Lost, from_record
@@ -68,7 +68,8 @@ def _search(
         observers=(Retention(director, book, folder, plan.spec.objectives), view),
     )
     book.append({"event": "session", "slots": slots, "at": time.time()})
-    launch.on_signal(book, view.say)
+    interrupt.resumable("the same command goes on from here")
+    interrupt.before_end(book.sync, 3.0)
     for number in sorted(director.in_flight):
         bridge.record(Lost(number, "driver", "the driver ended"))
     with view:
