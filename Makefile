@@ -3,7 +3,7 @@
 .NOTPARALLEL:
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test check bench
+.PHONY: help setup quickstart test faults check bench
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -19,6 +19,9 @@ quickstart: $(VENV)/base  ## searches, trains and exports a model on the bundled
 
 test: $(VENV)/test  ## the test suite
 	@$(RUN) -m pytest
+
+faults: $(VENV)/test  ## drivers, nodes and storage killed and broken at every turn: some 30 minutes
+	@$(RUN) -m pytest tests/faults -m "faults or not faults"
 
 check: $(VENV)/check  ## linter, formatter, types, import contracts
 	@$(RUN) -m ruff check --quiet .

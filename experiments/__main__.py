@@ -19,9 +19,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fails under a run is code 5.
     """
     options = _parsed(arguments)
+    from trainables.store import StorageError  # takes time, which --help need not wait for
+
     try:
         return _done(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, StorageError) as error:
         for line in getattr(error, "faults", None) or str(error).splitlines():
             print(f"fitformer: {line}", file=sys.stderr)
         return BAD_INPUT if isinstance(error, ValueError) else STORAGE
