@@ -1,0 +1,182 @@
+import json
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainables.teaching import ship, teach, text_task
+from trainables import answers as kept
+from trainables import teacher
+from trainables.answers import answers
+from trainables.data import prepare
+from trainables.loop import on_device
+from trainables.losses import observed
+from trainables.routine import Workspace
+
+KEY = {"data": "toy", "split": "train"}
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    return tmp_path_factory.mktemp("teacher")
+
+
+@pytest.fixture(scope="module")
+def workspace(room):
+    return Workspace(room / "cache", room)
+
+
+@pytest.fixture(scope="module")
+def taught(room, workspace):
+    """A trained routine, whose checkpoint and artifact lie in `room`."""
+    torch.set_num_threads(1)
+    routine = teach(workspace, text_task(room / "data"), room / "checkpoint")
+    ship(routine, room / "artifact")
+    return routine
+
+
+@pytest.fixture(params=["checkpoint", "artifact"])
+def place(request, room, taught):
+    return str(room / request.param)
+
+
+def test_is_the_model_that_was_trained(place, taught, workspace):
+    found = teacher.read(place, workspace.cache)
+    teacher.check(found, taught.config.task, taught.data, workspace.cache)
+    inputs, _ = on_device(taught.data.splits["test"].batch(np.arange(6)), "cpu")
+    expected = taught.model.eval()(**inputs)
+    torch.testing.assert_close(found.answer(inputs)[0], expected, rtol=0, atol=1e-6)
+    assert found.architecture == taught.model.architecture
+    assert not any(parameter.requires_grad for parameter in found.model.parameters())
+
+
+def test_answers_are_the_teachers(place, taught, workspace):
+    found = teacher.read(place, workspace.cache)
+    split = taught.data.splits["train"]
+    names = ["hidden.0", "hidden.3", "qkv.4"]
+    said = answers(found, split, KEY, workspace.cache, names=names, precision="fp32")
+    rows = np.array([7, 3, len(split) - 1, 0])
+    inputs, _ = on_device(split.batch(rows), "cpu")
+    with torch.no_grad(), observed(found.model, names) as seen:
+        logits = found.model(**inputs)
+    tolerance = {"rtol": 1e-3, "atol": 1e-3}  # half precision
+    np.testing.assert_allclose(said.logits(rows), logits.numpy(), **tolerance)
+    for name in names:
+        states = seen[name].masked_fill(~inputs["keep"][..., None], 0.0)
+        np.testing.assert_allclose(said.feature(name, rows), states.numpy(), **tolerance)
+
+
+def test_computed_once_for_a_teacher_and_a_split(room, taught, workspace, tmp_path, monkeypatch):
+    found, split = teacher.read(str(room / "checkpoint"), workspace.cache), taught.data.splits["train"]
+    first = answers(found, split, KEY, tmp_path, names=["hidden.1"])
+    calls = []
+    compute = kept._compute
+    monkeypatch.setattr(kept, "_compute", lambda *args: calls.append(sorted(args[2])) or compute(*args))
+    rows = np.arange(5)
+    again = answers(teacher.read(str(room / "checkpoint"), workspace.cache), split, KEY, tmp_path, names=["hidden.1"])
+    assert (again.logits(rows) == first.logits(rows)).all()
+    answers(found, split, KEY, tmp_path, names=["hidden.1", "qkv.2"])
+    answers(found, split, {**KEY, "split": "other"}, tmp_path)
+    assert calls == [["qkv.2"], ["logits"]]
+
+
+def test_two_at_once_compute_once(room, taught, workspace, tmp_path, monkeypatch):
+    found, split = teacher.read(str(room / "checkpoint"), workspace.cache), taught.data.splits["train"]
+    calls = []
+    compute = kept._compute
+    monkeypatch.setattr(kept, "_compute", lambda *args: calls.append(1) or compute(*args))
+    threads = [threading.Thread(target=answers, args=(found, split, KEY, tmp_path)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert calls == [1]
+
+
+def test_what_was_interrupted_leaves_nothing_behind(room, taught, workspace, tmp_path, monkeypatch):
+    found, split = teacher.read(str(room / "checkpoint"), workspace.cache), taught.data.splits["train"]
+
+    def fails(*_):
+        raise RuntimeError("no power")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kept, "_batch", fails)
+        with pytest.raises(RuntimeError, match="no power"):
+            answers(found, split, KEY, tmp_path)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+    assert answers(found, split, KEY, tmp_path).logits(np.arange(3)).shape == (3, 3)
+
+
+def test_many_chunks(room, taught, workspace, tmp_path, monkeypatch):
+    found, split = teacher.read(str(room / "checkpoint"), workspace.cache), taught.data.splits["train"]
+    whole = answers(found, split, KEY, workspace.cache, names=["hidden.4"])
+    monkeypatch.setattr(kept, "_CHUNK", 50)
+    apart = answers(found, split, KEY, tmp_path, names=["hidden.4"])
+    rows = np.random.default_rng(0).permutation(len(split))
+    np.testing.assert_allclose(apart.logits(rows), whole.logits(rows), rtol=0.02, atol=0.02)
+    np.testing.assert_allclose(apart.feature("hidden.4", rows), whole.feature("hidden.4", rows), rtol=0.02, atol=0.02)
+
+
+def test_images(workspace, tmp_path):
+    """Of which all have the same number of positions, and no mask."""
+    task = {"name": "image_classification", "data": "digits"}
+    routine = teach(workspace, task, tmp_path / "digits", epochs=0.1, patch=4, pooling="cls")
+    found = teacher.read(str(tmp_path / "digits"), workspace.cache)
+    said = answers(found, routine.data.splits["validation"], KEY, tmp_path, names=["hidden.4"])
+    assert said.feature("hidden.4", np.arange(3)).shape == (3, 5, 16)
+
+
+def faults(place, task, workspace):
+    with pytest.raises(ValueError) as error:
+        teacher.check(teacher.read(str(place), workspace.cache), task, prepare(task, workspace.cache), workspace.cache)
+    return str(error.value).replace(str(place), "F").splitlines()
+
+
+def test_other_labels_and_another_vocabulary(place, room, workspace, tmp_path):
+    task = text_task(tmp_path, labels=("cat", "cow"), words=["brown", "yellow"], max_length=200)
+    assert faults(place, task, workspace) == [
+        "teacher reads 128 tokens, must read the data's 200; choose another teacher (F)",
+        "teacher tells 'bird', 'cat', 'dog' (3), must tell the data's labels 'cat', 'cow' (2); choose another teacher "
+        "(F)",
+        "teacher's vocabulary (71 tokens) is another one than the data's (33), such as in '##at', must be the same: "
+        "set task.tokenizer to the teacher's; choose another teacher (F)",
+    ]
+
+
+def test_another_kind_of_input(room, taught, workspace):
+    task = {"name": "image_classification", "data": "digits"}
+    assert faults(room / "checkpoint", task, workspace)[0] == (
+        "teacher's input is tokens, must be the data's pixels; choose another teacher (F)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        (None, r"teacher: .* has no config\.json, must be an artifact or a checkpoint of a trial; check the path"),
+        ("{", r"teacher: .*config\.json is no JSON: .*; copy the folder again"),
+        ('{"model_type": "bert"}', "neither an artifact nor a checkpoint of a trial; fine-tune a pretrained model"),
+        (
+            '{"task": {}, "architecture": {"model": "my.py:build"}}',
+            "is of the network 'my.py:build', must be an encoder of ours; choose another teacher",
+        ),
+        ('{"task": {}, "architecture": {}}', r"lacks model\.safetensors; copy the whole folder again"),
+    ],
+)
+def test_what_is_no_teacher(config, fault, tmp_path):
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ValueError, match=fault):
+        teacher.read(str(tmp_path), tmp_path)
+
+
+def test_another_teacher_in_the_same_folder_is_another_one(room, taught, workspace, tmp_path):
+    shutil.copytree(room / "checkpoint", tmp_path / "teacher")
+    before = teacher.read(str(tmp_path / "teacher"), workspace.cache).fingerprint
+    assert before == teacher.read(str(room / "checkpoint"), workspace.cache).fingerprint
+    config = json.loads((tmp_path / "teacher" / "config.json").read_text())
+    config["architecture"]["pooling"] = "max"
+    (tmp_path / "teacher" / "config.json").write_text(json.dumps(config))
+    assert teacher.read(str(tmp_path / "teacher"), workspace.cache).fingerprint != before

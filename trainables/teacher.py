@@ -1,0 +1,141 @@
+"""A trained classifier that students learn from: an artifact of ours, or the checkpoint of a trial."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.architecture import Architecture
+from models.encoder import Classifier
+from tasks import cache
+from tasks.task import Data
+from trainables import checkpoint
+from trainables.data import prepare
+from trainables.losses import observed
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher in a folder. fingerprint: of its weights and its config."""
+
+    folder: Path
+    kind: str
+    config: Mapping[str, Any]
+    fingerprint: str
+
+    @property
+    def architecture(self) -> Architecture:
+        """Its shape."""
+        return Architecture.model_validate_json(json.dumps(self.config["architecture"]))
+
+    @cached_property
+    def model(self) -> Classifier:
+        """The network, ready to answer; read when it is first needed, which it often is not."""
+        if self.kind == "checkpoint":
+            model: Any = checkpoint.load_model(self.folder)[0]
+        else:
+            from models import artifact  # with onnxruntime, which training does without
+
+            model = artifact.load(self.folder)[0]
+        classifier: Classifier = model.eval().requires_grad_(False)
+        return classifier
+
+    @torch.no_grad()
+    def answer(self, inputs: Mapping[str, Tensor], names: Iterable[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
+        """logits_BC and the features `names` of a batch."""
+        with observed(self.model, names) as seen:
+            logits_BC = self.model(**inputs)
+        return logits_BC, seen
+
+
+def read(place: str, cache_folder: Path) -> Teacher:
+    """The teacher in a folder: an artifact, or the checkpoint of a trial. ValueError where there is neither."""
+    folder = Path(place).expanduser()
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f"teacher: {place} has no config.json, must be an artifact or a checkpoint of a trial; check the path"
+        )
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except ValueError as error:
+        raise ValueError(f"teacher: {folder / 'config.json'} is no JSON: {error}; copy the folder again") from None
+    kind = next((kind for key, kind in (("sha256", "artifact"), ("task", "checkpoint")) if key in config), None)
+    if kind is None or "architecture" not in config:
+        raise ValueError(
+            f"teacher: {place} is neither an artifact nor a checkpoint of a trial; fine-tune a pretrained model first "
+            "(routine train, pretrained), or export one"
+        )
+    if "model" in config["architecture"]:
+        raise ValueError(
+            f"teacher: {place} is of the network {config['architecture']['model']!r}, must be an encoder of ours; "
+            "choose another teacher"
+        )
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise ValueError(f"teacher: {place} lacks model.safetensors; copy the whole folder again")
+    digests = [cache.digest(path, cache_folder) for path in (weights, folder / "config.json")]
+    cache.remember({weights: digests[0]}, cache_folder)
+    return Teacher(folder, kind, config, cache.fingerprint({"files": digests}))
+
+
+def check(teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: Path) -> None:
+    """Raises ValueError, a line a fault, where a teacher does not tell the data's labels or read its vocabulary."""
+    if teacher.kind == "checkpoint" and teacher.config["task"] == task:
+        return
+    labels, tokenizer = _knowledge(teacher, cache_folder)
+    faults = _size_faults(teacher, data.signature)
+    if labels != list(data.labels):
+        faults.append(f"teacher tells {_some(labels)}, must tell the data's labels {_some(list(data.labels))}")
+    if tokenizer is not None and "tokenizer.json" in data.files:
+        faults += _vocabulary_faults(tokenizer, data.files["tokenizer.json"])
+    if faults:
+        raise ValueError("\n".join(f"{fault}; choose another teacher ({teacher.folder})" for fault in faults))
+
+
+def _knowledge(teacher: Teacher, cache_folder: Path) -> tuple[list[Any], Path | None]:
+    """Labels and tokenizer."""
+    if teacher.kind == "artifact":
+        path = teacher.folder / "tokenizer.json"
+        return list(teacher.config["labels"]), path if path.is_file() else None
+    known = prepare(teacher.config["task"], cache_folder)
+    return list(known.labels), known.files.get("tokenizer.json")
+
+
+def _size_faults(teacher: Teacher, signature: Mapping[str, Any]) -> list[str]:
+    own = teacher.config["signature"]
+    faults = [
+        f"teacher's {name} is {own.get(name)}, must be the data's {signature[name]}"
+        for name in ("input", "pad_id", "height", "width", "channels", "scale")
+        if name in signature and own.get(name) != signature[name]
+    ]
+    if not faults and own.get("max_length", 0) < signature.get("max_length", 0):
+        faults.append(f"teacher reads {own['max_length']} tokens, must read the data's {signature['max_length']}")
+    return faults
+
+
+def _vocabulary_faults(own: Path, of_data: Path) -> list[str]:
+    ours, theirs = (_vocabulary(path) for path in (own, of_data))
+    if ours == theirs:
+        return []
+    token = min(ours.items() ^ theirs.items())[0]
+    return [
+        f"teacher's vocabulary ({len(ours):,} tokens) is another one than the data's ({len(theirs):,}), such as in "
+        f"{token!r}, must be the same: set task.tokenizer to the teacher's"
+    ]
+
+
+def _vocabulary(tokenizer: Path) -> dict[str, int]:
+    known = json.loads(tokenizer.read_bytes())
+    vocabulary = known["model"]["vocab"]
+    found = dict(vocabulary) if isinstance(vocabulary, dict) else {entry[0]: i for i, entry in enumerate(vocabulary)}
+    return found | {token["content"]: token["id"] for token in known["added_tokens"]}
+
+
+def _some(labels: Sequence[Any]) -> str:
+    shown = ", ".join(map(repr, labels[:5]))
+    return f"{shown}{', …' if len(labels) > 5 else ''} ({len(labels)})"
