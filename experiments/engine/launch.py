@@ -82,20 +82,21 @@ def nodes() -> list[Node]:
     ]
 
 
-def on_every_node(work: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-    """What `work` returns on each node, by the node's host; nodes that do not answer in time are left out."""
+def on_every_node(work: Callable[..., Any], *arguments: Any) -> list[tuple[str, Any]]:
+    """(Host, what `work` returns there) of each node; nodes that do not answer in time are left out."""
     task = ray.remote(work)
     asked = {}
     for node in nodes():
         there = NodeAffinitySchedulingStrategy(node.id, soft=False)
         asked[task.options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(*arguments)] = node.host
     ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_NODES_ANSWER_S)
-    return {asked[reference]: ray.get(reference) for reference in ready}
+    return [(asked[reference], ray.get(reference)) for reference in ready]
 
 
-def ask_for_more(wanted: Resources) -> None:
-    """Tells the autoscaler, where there is one, what a trial needs."""
-    request_resources(bundles=[{name: amount for name, amount in wanted.bundle().items() if amount}])
+def ask_for(wanted: Resources | None) -> None:
+    """Tells the autoscaler, where there is one, what a trial needs; None: no longer."""
+    bundle = {name: amount for name, amount in wanted.bundle().items() if amount} if wanted else {}
+    request_resources(bundles=[bundle] if bundle else [])
 
 
 def resources(cpu: float, gpu: float | str) -> Resources:
@@ -104,22 +105,9 @@ def resources(cpu: float, gpu: float | str) -> Resources:
     return Resources(cpu, (1.0 if there else 0.0) if gpu == "auto" else float(gpu))
 
 
-def lacking(wanted: Resources) -> list[str]:
-    """A line for each resource that no node of the cluster can ever give; a trial lives on one node."""
-    there = nodes()
-    if any(_trials(node, wanted) for node in there):
-        return _unusable_gpu(wanted.gpu) if wanted.gpu else []
-    most = {name: max((node.resources.get(name, 0.0) for node in there), default=0.0) for name in ("CPU", "GPU")}
-    faults = [
-        f"resources.{name.lower()} must be at most what one node has, got {asked:g} with {most[name]:g} there; "
-        "ask for less, or give --wait 10m to wait for nodes to come"
-        for name, asked in wanted.bundle().items()
-        if asked > most[name]
-    ]
-    return faults or [
-        f"resources must be on one node, got cpu {wanted.cpu:g} with gpu {wanted.gpu:g}, and no node has both; "
-        "ask for less, or give --wait 10m to wait for nodes to come"
-    ]
+def fits(wanted: Resources) -> bool:
+    """Whether some node can ever give what a trial asks for: a trial lives on one node."""
+    return any(_trials(node, wanted) for node in nodes())
 
 
 def slots(wanted: Resources) -> int:
@@ -131,7 +119,8 @@ def _trials(node: Node, wanted: Resources) -> int:
     return int(min(node.resources.get(name, 0.0) // asked for name, asked in wanted.bundle().items() if asked))
 
 
-def _unusable_gpu(gpu: float) -> list[str]:
+def unusable_gpu(gpu: float) -> list[str]:
+    """A line where the cluster has GPUs that torch cannot use."""
     reason = ray.get(ray.remote(_gpu_fault).options(num_cpus=0, num_gpus=gpu).remote())
     if not reason:
         return []

@@ -22,6 +22,8 @@ from experiments.engine.spec import Spec, Stage
 from experiments.engine.strategies import Strategy
 from experiments.engine.strategies.listed import Listed
 from experiments.engine.strategies.pair import Pair
+from models.architecture import Architecture
+from models.cost import params
 from models.latency import Target
 from searchspaces import Space
 from tasks.task import Data
@@ -35,6 +37,7 @@ Config = dict[str, Any]
 _FREE = ("description", "time", "resources", "smoke")
 # Draws whose layers are measured before the search; a layer met later is interpolated.
 _SAMPLED_DRAWS = 32
+_BYTES_A_PARAMETER = 12
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,18 @@ class Plan:
         searches = {stage.name: stage.trials for stage in self.spec.stages}
         return {**searches, CLASSICAL: 1, FINALISTS: self.spec.finalists.count, **self._timed_layers()}
 
+    def checkpoint_bytes(self) -> float:
+        """Of the default configuration: weights and both moments in float32. 0 where a routine does not tell."""
+        return max(_BYTES_A_PARAMETER * self._params(stage) for stage in self.spec.stages)
+
+    def _params(self, stage: Stage) -> int:
+        kind: Any = routine.load(stage.routine)
+        if not hasattr(kind, "architecture"):
+            return 0
+        config = parse(kind.Config, {**self.common(stage), **self.spaces[stage.name].default()})
+        architecture = kind.architecture(config)
+        return params(architecture, self.data.signature) if isinstance(architecture, Architecture) else 0
+
     def job(self, director: Director, folder: Path, resources: Mapping[str, float]) -> Callable[[Segment], Config]:
         """What a segment's trainable is told, as a function of the segment."""
 
@@ -79,7 +94,7 @@ class Plan:
                 "routine": step.routine,
                 "segment": {"number": segment.number, "id": trial, "start": start},
                 "values": {**step.common, **segment.config, "seed": self._seed(segment)},
-                "folder": str(folder),
+                "store": str(folder),
                 "inputs": _inputs(director),
                 "checkpoints": step.timed,
                 "resources": dict(resources),
