@@ -241,10 +241,18 @@ def _inputs(options: Namespace) -> list[Any]:
     if not path.is_file():
         raise ValueError(f"--file {options.file!r} does not exist")
     if path.suffix == ".npy":
-        import numpy as np
-
-        return list(np.load(path, allow_pickle=False))
+        return _arrays(path)
     try:
         return path.read_text("utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"--file {options.file!r} must be UTF-8 text, one input a line, or .npy: {error}") from None
+
+
+def _arrays(path: Path) -> list[Any]:
+    import numpy as np
+
+    try:
+        return list(np.load(path, allow_pickle=False))
+    except Exception as error:  # numpy's reader lets through whatever its parser of headers raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"--file {str(path)!r} cannot be read as .npy: {reason}; write it with numpy.save") from error

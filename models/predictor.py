@@ -28,15 +28,33 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_bytes())
         version = int(config["format_version"])
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error!r}); copy the artifact again") from error
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format_version {version}, this code reads up to {FORMAT_VERSION}; update Fitformer"
         )
-    if absent := [key for key in KEYS if key not in config]:
-        raise ValueError(f"{path} is damaged (no {', '.join(absent)}); copy the artifact again")
+    if damage := _damage(config):
+        raise ValueError(f"{path} is damaged ({damage}); copy the artifact again")
     return dict(config)
+
+
+def _damage(config: dict[str, Any]) -> str:
+    """What nothing can be predicted with in config.json, if anything."""
+    if absent := [key for key in KEYS if key not in config]:
+        return f"no {', '.join(absent)}"
+    labels, signature = config["labels"], config["signature"]
+    kinds = (("labels", list), ("signature", dict), ("architecture", dict), ("sha256", dict))
+    if wrong := [name for name, kind in kinds if not isinstance(config[name], kind)]:
+        return f"{wrong[0]} is {config[wrong[0]]!r:.40}"
+    if signature.get("input") not in list(READERS):
+        return f"signature.input is {signature.get('input')!r:.40}"
+    numbers = {name: signature.get(name) for name in (*READERS[signature["input"]].numbers, "n_classes")}
+    if bad := [name for name, number in numbers.items() if type(number) not in (int, float) or not 0 <= number < 2**31]:
+        return f"signature.{bad[0]} is {numbers[bad[0]]!r:.40}"
+    if numbers["n_classes"] != len(labels):
+        return f"{len(labels)} labels for {numbers['n_classes']} classes"
+    return ""
 
 
 def check_files(folder: Path, names: Sequence[str], sha256: dict[str, str]) -> None:
@@ -79,6 +97,7 @@ class Tokens:
     """Turns texts into token ids, as the tokenizer of the artifact does."""
 
     files = ("tokenizer.json",)
+    numbers = ("pad_id", "max_length")
 
     def __init__(self, folder: Path, signature: dict[str, Any]) -> None:
         from tokenizers import Tokenizer  # images need none
@@ -110,6 +129,7 @@ class Pixels:
     """Turns images (arrays) into scaled float32 arrays of the model's size."""
 
     files = ()
+    numbers = ("height", "width", "channels", "scale")
 
     def __init__(self, folder: Path, signature: dict[str, Any]) -> None:
         self.scale: float = signature["scale"]
@@ -153,8 +173,11 @@ class Predictor:
         reader = READERS[config["signature"]["input"]]
         check_files(folder, ["model.onnx", *reader.files], config["sha256"])
         self.labels: list[Any] = config["labels"]
-        self.reader = reader(folder, config["signature"])
-        self.session = session(folder / "model.onnx", threads)
+        try:
+            self.reader = reader(folder, config["signature"])
+            self.session = session(folder / "model.onnx", threads)
+        except Exception as error:  # tokenizers and onnxruntime raise classes of their own
+            raise ValueError(f"{folder} cannot be loaded: {_reason(error)}; copy the artifact again") from error
 
     def predict(self, inputs: Sequence[Any], top: int = 1) -> list[list[tuple[Any, float]]]:
         """For each text or image its `top` labels with their probabilities, the likeliest first."""
@@ -177,5 +200,16 @@ class Predictor:
         for start in range(0, len(examples), BATCH):
             rows = order[start : start + BATCH]
             feeds = self.reader.batch([examples[row] for row in rows])
-            logits_NC[rows] = self.session.run(["logits"], feeds)[0]
+            logits_NC[rows] = self._run(feeds)
         return logits_NC
+
+    def _run(self, feeds: Feeds) -> npt.NDArray[np.float32]:
+        try:
+            return np.asarray(self.session.run(["logits"], feeds)[0])
+        except Exception as error:  # onnxruntime's own classes
+            raise ValueError(f"model.onnx cannot predict: {_reason(error)}; copy the artifact again") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what a library says."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from experiments import __main__ as command_line
+from experiments import commands
 from experiments.engine import fit, runs
 from experiments.engine.ledger import Ledger
 
@@ -109,6 +110,13 @@ def test_all_faults_at_once(cli, tmp_path):
     code, _, err = cli("run", str(tmp_path / "e.yaml"), "--storage", "s9://x")
     assert code == 2
     assert [any(word in line for line in err) for word in ("tpu", "nowhere.npz", "s9://")] == [True] * 3
+
+
+@pytest.mark.parametrize(("content", "reason"), [(b"", "No data left in file"), (b"\x93NUMPY", "EOF")])
+def test_array_file_that_is_none_is_refused(tmp_path, content, reason):
+    (tmp_path / "inputs.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"inputs.npy' cannot be read as .npy: {reason}.*; write it with numpy.save$"):
+        commands._arrays(tmp_path / "inputs.npy")
 
 
 def test_storage_that_is_a_file_is_refused(cli, tmp_path):

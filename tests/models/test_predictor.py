@@ -1,6 +1,7 @@
 import ast
 import importlib.metadata
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -157,6 +158,36 @@ def damage(folder: Path, how: str) -> None:
         case "no tokenizer, cut model":
             (folder / "tokenizer.json").unlink()
             (folder / "model.onnx").write_bytes((folder / "model.onnx").read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("changes", "damage"),
+    [
+        ({"labels": "abc"}, "labels is 'abc'"),
+        ({"labels": ["a", "b"]}, "2 labels for 3 classes"),
+        ({"sha256": None}, "sha256 is None"),
+        ({"signature": {**PIXELS, "input": "sound"}}, "signature.input is 'sound'"),
+        ({"signature": {**PIXELS, "width": "4"}}, "signature.width is '4'"),
+        ({"signature": {**PIXELS, "scale": float("inf")}}, "signature.scale is inf"),
+        ({"format_version": float("inf")}, "OverflowError('cannot convert float infinity to integer')"),
+    ],
+)
+def test_a_config_that_nobody_wrote_is_damaged(made, tmp_path, changes, damage):
+    shutil.copytree(made["pixels"][0], tmp_path / "copy")
+    config = json.loads((tmp_path / "copy" / "config.json").read_text())
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(ValueError, match=rf"config.json is damaged \({re.escape(damage)}\); copy the artifact again$"):
+        Predictor(tmp_path / "copy")
+
+
+def test_a_model_that_is_none_is_told_in_a_line(made, tmp_path):
+    shutil.copytree(made["pixels"][0], tmp_path / "copy")
+    (tmp_path / "copy" / "model.onnx").write_bytes(b"no model")
+    config = json.loads((tmp_path / "copy" / "config.json").read_text())
+    config["sha256"]["model.onnx"] = predictor.file_hash(tmp_path / "copy" / "model.onnx")
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"^\S+/copy cannot be loaded: .*INVALID_PROTOBUF.*; copy the artifact again$"):
+        Predictor(tmp_path / "copy")
 
 
 @pytest.mark.parametrize(
