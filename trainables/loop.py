@@ -37,23 +37,36 @@ class Examples(NamedTuple):
 
 
 Loss = Callable[[nn.Module, Examples], Tensor]
+Lengths = NDArray[np.int32]
 
 
 class Loop:
     """Trains `model` on the training split of `data`; each `advance` ends in an evaluation on the validation split.
 
     loss: what is minimised, a scalar from the model (which it calls) and examples; runs under autocast where that is
-    on. seed: decides the order of the samples.
+    on. seed: decides the order of the samples. train: the training split as each epoch sees it, where that is not the
+    one of `data`. beside: what the loss trains together with the model, and only training needs.
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, optimization: Optimization, loss: Loss, *, seed: int, device: str = "cpu"
+        self,
+        model: nn.Module,
+        data: Data,
+        optimization: Optimization,
+        loss: Loss,
+        *,
+        seed: int,
+        device: str = "cpu",
+        train: Callable[[int], Split] | None = None,
+        beside: nn.Module | None = None,
     ) -> None:
         self.model, self.data, self.optimization, self.loss = model.to(device), data, optimization, loss
         self.seed, self.device = seed, device
         if device == "cpu":
             keep_freed_memory()
-        self.optimizer = Optimizer(self.model, optimization)
+        self.train = train or (lambda epoch: data.splits["train"])
+        trained = nn.ModuleDict({"model": self.model, "beside": beside.to(device)}) if beside is not None else self.model
+        self.optimizer = Optimizer(trained, optimization)
         self.epochs = 0.0  # at the last report
         self.epoch, self.place = 0, 0  # whole epochs done, and samples seen of the one begun
         self.samples = 0
@@ -67,7 +80,7 @@ class Loop:
         """
         due = self._due()
         began = time.perf_counter()
-        loss, batches = self.train_until(due)
+        loss, lengths = self.train_until(due)
         seconds = time.perf_counter() - began
         self.epochs = due
         return {
@@ -75,22 +88,22 @@ class Loop:
             "samples": self.samples,
             "train_loss": loss,
             **self._scores(math.isfinite(loss)),
-            "samples_per_second": sum(map(len, batches)) / seconds,
-            "padding": padding(self.data.splits["train"].lengths, batches),
+            "samples_per_second": sum(map(len, lengths)) / seconds,
+            "padding": _padding(lengths),
         }
 
-    def train_until(self, due: float) -> tuple[float, list[Rows]]:
-        """Train up to `due` epochs; the mean loss (NaN once it is not finite), and which rows each batch held."""
+    def train_until(self, due: float) -> tuple[float, list[Lengths]]:
+        """Train up to `due` epochs; the mean loss (NaN once it is not finite), and the lengths in each batch."""
         self.model.train()
-        total, batches = torch.zeros((), device=self.device), []
+        total, lengths = torch.zeros((), device=self.device), []
         for rows, progress in self._upcoming(due):
+            lengths.append(self.train(self.epoch).lengths[rows])
             total += self._step(rows, progress) * len(rows)
-            batches.append(rows)
-            if len(batches) % _CHECK_EVERY == 0 and not torch.isfinite(total):
+            if len(lengths) % _CHECK_EVERY == 0 and not torch.isfinite(total):
                 break
         self.optimizer.settle()
-        mean = float(total) / sum(map(len, batches))
-        return (mean if math.isfinite(mean) else math.nan), batches
+        mean = float(total) / sum(map(len, lengths))
+        return (mean if math.isfinite(mean) else math.nan), lengths
 
     def state(self) -> dict[str, Any]:
         """Everything that the next `advance` depends on besides model, optimizer and settings, as plain JSON."""
@@ -113,9 +126,8 @@ class Loop:
 
         The place is kept in samples: after a load, another batch size goes on with the batch that holds it.
         """
-        lengths, size = self.data.splits["train"].lengths, self.optimization.batch_size
         for epoch in range(self.epoch, max(self.epoch + 1, math.ceil(due))):
-            batches = bucketed(lengths, size, self.seed, epoch)
+            batches = bucketed(self.train(epoch).lengths, self.optimization.batch_size, self.seed, epoch)
             ends = np.cumsum([len(rows) for rows in batches])
             first = int(np.searchsorted(ends, self.place, side="right"))
             stop = min(len(batches), max(first + 1, round((due - epoch) * len(batches))))
@@ -127,7 +139,7 @@ class Loop:
                 self.epoch, self.place = epoch + 1, 0
 
     def _step(self, rows: Rows, progress: float) -> Tensor:
-        examples = Examples(rows, *on_device(self.data.splits["train"].batch(rows), self.device))
+        examples = Examples(rows, *on_device(self.train(self.epoch).batch(rows), self.device))
         with autocast(self.optimization.precision, self.device):
             loss = self.loss(self.model, examples)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -157,6 +169,11 @@ def logits(
     logits_NC = torch.empty((len(split), answers[0].shape[1]))
     logits_NC[torch.from_numpy(np.concatenate(batches))] = torch.cat(answers).cpu()
     return logits_NC.numpy()
+
+
+def _padding(lengths: list[Lengths]) -> float:
+    ends = np.cumsum([len(batch) for batch in lengths])
+    return padding(np.concatenate(lengths), np.split(np.arange(ends[-1]), ends[:-1]))
 
 
 def on_device(batch: Batch, device: str) -> tuple[dict[str, Tensor], Tensor]:

@@ -72,7 +72,7 @@ class Train:
         self.model = make_model(config, self.data.signature)
         optimization = Optimization(**config.model_dump(include=set(Optimization.model_fields)))
         self.loop = Loop(self.model, self.data, optimization, self._loss, seed=config.seed, device=workspace.device)
-        self.cost = _cost(Train.architecture(config), self.model, self.data, workspace)
+        self.cost = costs(Train.architecture(config), self.model, self.data, workspace)
 
     @staticmethod
     def architecture(config: TrainConfig) -> Architecture | Own:
@@ -118,12 +118,15 @@ class Train:
         checkpoint.load(folder, self.loop)
 
     def _loss(self, model: nn.Module, examples: Examples) -> Tensor:
-        logits_BC = model(**examples.inputs)
-        loss = self.data.loss(logits_BC, examples.targets)
-        smoothing = self.config.label_smoothing
-        if smoothing == 0:
-            return loss
-        return (1 - smoothing) * loss - smoothing * F.log_softmax(logits_BC.float(), dim=-1).mean()
+        return label_loss(self.data, model(**examples.inputs), examples.targets, self.config.label_smoothing)
+
+
+def label_loss(data: Data, logits_BC: Tensor, targets_B: Tensor, smoothing: float) -> Tensor:
+    """The task's loss, with a share `smoothing` of each target spread over all classes."""
+    loss = data.loss(logits_BC, targets_B)
+    if smoothing == 0:
+        return loss
+    return (1 - smoothing) * loss - smoothing * F.log_softmax(logits_BC.float(), dim=-1).mean()
 
 
 def make_model(config: TrainConfig, signature: dict[str, Any]) -> nn.Module:
@@ -150,7 +153,8 @@ def _check_own(model: nn.Module, data: Data) -> None:
         raise ValueError(f"model: forward must give logits of shape {wanted} for two examples, got {shape}")
 
 
-def _cost(architecture: Architecture | Own, model: nn.Module, data: Data, workspace: Workspace) -> dict[str, float]:
+def costs(architecture: Architecture | Own, model: nn.Module, data: Data, workspace: Workspace) -> dict[str, float]:
+    """Params, flops, size_mb, and latency_ms where the stage has a layer table."""
     lengths = data.splits["validation"].lengths
     if isinstance(architecture, Own):
         return _own_cost(model, data, workspace)
