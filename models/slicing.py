@@ -5,14 +5,14 @@ is named, so that a permutation is a slice, too.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.architecture import Architecture, Layer
+from models.architecture import Architecture, Layer, products
 from models.encoder import Classifier, build
 
 Places = tuple[int, ...]
@@ -63,12 +63,19 @@ def sliced(
     if faults := _faults(architecture, signature, keep):
         raise ValueError("\n".join(faults))
     smaller, seen = _architecture(architecture, keep), _signature(signature, keep)
+    tensors = _multiplied_out(_tensors(model, keep), smaller)
+    return assembled(smaller, seen, tensors, model), smaller, seen
+
+
+def assembled(
+    architecture: Architecture, signature: dict[str, Any], tensors: dict[str, Tensor], like: Classifier
+) -> Classifier:
+    """A network with these tensors, copied, in the dtype, mode and place of another; draws no random number."""
     with torch.random.fork_rng(devices=[]):  # first weights are drawn, and then overwritten
-        student = build(smaller, seen)
-    tensors = _multiplied_out(_tensors(model, keep), student.state_dict().keys())
-    like = next(model.parameters())
-    student.to(device=like.device, dtype=like.dtype).load_state_dict(tensors)
-    return student.train(model.training), smaller, seen
+        model = build(architecture, signature)
+    parameter = next(like.parameters())
+    model.to(device=parameter.device, dtype=parameter.dtype).load_state_dict(tensors)
+    return model.train(like.training)
 
 
 def axes(model: Classifier, name: str) -> tuple[str | None, ...]:
@@ -107,15 +114,17 @@ def _tensors(model: Classifier, keep: Keep) -> dict[str, Tensor]:
     return tensors
 
 
-def _multiplied_out(tensors: dict[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
-    """One matrix for those pairs of which the smaller network (with these names) has one."""
-    if "front_end.expand.weight" in tensors.keys() - names:
+def _multiplied_out(tensors: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """One matrix for those pairs of which this architecture has one."""
+    if "front_end.expand.weight" in tensors and architecture.embedding_rank is None:
         expand_DR = tensors.pop("front_end.expand.weight")
         tensors["front_end.embedding.weight"] = tensors["front_end.embedding.weight"] @ expand_DR.T
-    for name in [name for name in tensors if name.endswith(".down.weight") and name not in names]:
-        module = name.removesuffix(".down.weight")
-        tensors[f"{module}.weight"] = tensors.pop(f"{module}.up.weight") @ tensors.pop(name)
-        tensors[f"{module}.bias"] = tensors.pop(f"{module}.up.bias")
+    for module in [name.removesuffix(".down.weight") for name in tensors if name.endswith(".down.weight")]:
+        _, layer, _, part = module.split(".")
+        matrices = products(architecture.d_model, architecture.layers[int(layer)], architecture.gated)
+        if not getattr(matrices, part).factored:
+            tensors[f"{module}.weight"] = tensors.pop(f"{module}.up.weight") @ tensors.pop(f"{module}.down.weight")
+            tensors[f"{module}.bias"] = tensors.pop(f"{module}.up.bias")
     return tensors
 
 

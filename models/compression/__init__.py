@@ -1,0 +1,1 @@
+"""Compressors: one file each, found by its `COMPRESSOR` (see `models.compression.compressor`)."""
