@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 Direction = Literal["max", "min"]
 Objectives = Mapping[str, Direction]
-Bounds = Mapping[str, Mapping[str, float]]
+Bounds = Mapping[str, Mapping[str, float | None]]
 Vector = tuple[float, ...]
 
 
@@ -24,10 +24,10 @@ def vector(metrics: Mapping[str, Any], objectives: Objectives) -> Vector:
 
 
 def feasible(metrics: Mapping[str, Any], constraints: Bounds) -> bool:
-    """Whether every constrained metric is there and within its bounds."""
+    """Whether every constrained metric is there and within its bounds; a bound of None is none."""
     for name, bounds in constraints.items():
-        value = score(metrics, name, "max")
-        if not bounds.get("min", -math.inf) <= value <= bounds.get("max", math.inf):
+        low, value, high = bounds.get("min"), score(metrics, name, "max"), bounds.get("max")
+        if not (-math.inf if low is None else low) <= value <= (math.inf if high is None else high):
             return False
     return True
 

@@ -13,6 +13,7 @@ from experiments.engine import frontier
 )
 def test_constraints_need_a_number_within_bounds(metrics, ok):
     assert frontier.feasible(metrics, {"latency_ms": {"max": 5.0}}) is ok
+    assert frontier.feasible(metrics, {"latency_ms": {"max": 5.0, "min": None}}) is ok
 
 
 def test_non_dominated_against_the_definition():
