@@ -61,7 +61,7 @@ def ours(folder: Path) -> None:
         slots = launch.slots(launch.resources(1, 0))
         view = LiveView(director, {"search": TRIALS}, ("score", "max"), Console())
         keep = Retention(director, ledger, folder, {"score": "max"})
-        launch.execute(Bridge(director, ledger, _job(folder), slots=slots, observers=(keep, view)), slots)
+        launch.execute(Bridge(director, ledger, _job(folder), slots=lambda: slots, observers=(keep, view)), slots)
     _counted([len(trial.reports) for trial in director.trials.values()])
 
 
@@ -83,7 +83,7 @@ def _job(folder: Path) -> Callable[[Segment], dict[str, Any]]:
             "routine": f"{noop.__file__}:ROUTINE",
             "segment": {"number": segment.number, "id": f"search-{segment.trial:03d}", "start": None},
             "values": segment.config,
-            "folder": str(folder),
+            "store": str(folder),
             "inputs": {},
             "checkpoints": True,
             "resources": {"cpu": 1, "gpu": 0},

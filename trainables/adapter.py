@@ -5,14 +5,20 @@ serves every routine, so that actors are reused across stages, and turns an exce
 processes and nodes reach Ray as errors.
 """
 
+import contextlib
+import errno
 import json
 import logging
 import math
+import os
 import random
 import shutil
+import socket
 import sys
+import tempfile
 import time
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,11 +27,16 @@ import numpy as np
 import ray
 from ray import tune
 
+from trainables import manifest
 from trainables.data import default_cache
 from trainables.parsing import parse
 from trainables.routine import Infeasible, Routine, Workspace, load
+from trainables.store import StorageError, Store
 
 _TRACE_LINES = 12
+# What torch says where there is not enough, on a CPU and in cuBLAS.
+_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO, errno.ESTALE)
 _LOG = logging.getLogger("fitformer")
 
 
@@ -68,7 +79,8 @@ class _RoutineTrainable(tune.Trainable):
 class SegmentTrainable(tune.Trainable):
     """Runs one segment after another in the same process.
 
-    config: `segment` (number, trial id, epochs, start), `routine`, `values` (the routine's config), `folder`, `inputs`.
+    config: `segment` (number, trial id, epochs, start), `routine`, `values` (the routine's config), `store` (the URI of
+    the run's folder), `inputs`, `checkpoints` (whether to write any), `resources`.
     Everything that can fail happens in `step`: a `reset_config` that returns False would end the trial silently.
     """
 
@@ -78,26 +90,39 @@ class SegmentTrainable(tune.Trainable):
         return tune.PlacementGroupFactory([{"CPU": config["resources"]["cpu"], "GPU": config["resources"]["gpu"]}])
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._routine: Routine | None = None
+        self.cleanup()
         self._job = config
+        self._scratch = Path(tempfile.mkdtemp(prefix="fitformer-"))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
         return True
 
-    def step(self) -> dict[str, Any]:
-        """One result: `report` (epochs, metrics, checkpoint, times) or `failure` (kind, reason, trace).
+    def cleanup(self) -> None:
+        """Forgets the segment, and frees what it took."""
+        self._routine: Routine | None = None
+        if hasattr(self, "_scratch"):
+            shutil.rmtree(self._scratch, ignore_errors=True)
+        torch = _torch()
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
-        Either is JSON text, since Ray flattens nested results.
+    def step(self) -> dict[str, Any]:
+        """One result: `reported`, `failed` or `lost`, each with the fields of that event as JSON text, since Ray
+        flattens nested results.
         """
         begun = time.perf_counter()
-        segment = self._job["segment"]["number"]
-        with _trial_log(Path(self._job["folder"]), self._job["segment"]["id"]):
-            try:
-                return {"segment": segment, "report": json.dumps(self._report(begun))}
-            except Exception as error:  # noqa: BLE001  a failure is a result (house §3.11)
-                _LOG.exception("segment %d failed", segment)
-                return {"segment": segment, "failure": json.dumps(_failure(error))}
+        try:
+            self._store = Store(self._job["store"])
+            with self._log():
+                return {"reported": json.dumps(self._report(begun))}
+        except (manifest.Damaged, StorageError) as error:
+            damaged = isinstance(error, manifest.Damaged)
+            return {"lost": json.dumps(_storage_loss(error, checkpoint=not damaged))}
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a failure is a result (house §3.11)
+            if _disk_is_at_fault(error):
+                return {"lost": json.dumps(_storage_loss(error, checkpoint=True))}
+            return {"failed": json.dumps(_failure(error))}
 
     def _report(self, begun: float) -> dict[str, Any]:
         if self._routine is None:
@@ -106,7 +131,7 @@ class SegmentTrainable(tune.Trainable):
         metrics = self._routine.advance()
         busy = time.perf_counter() - started
         epochs = float(metrics.get("epochs", self.iteration + 1))
-        checkpoint = self._save(epochs)
+        checkpoint, size = self._save(self._routine, epochs) if self._job["checkpoints"] else (None, 0)
         _LOG.info("epochs %g: %s", epochs, {k: v for k, v in metrics.items() if isinstance(v, int | float)})
         return {
             "epochs": epochs,
@@ -114,6 +139,8 @@ class SegmentTrainable(tune.Trainable):
             "checkpoint": checkpoint,
             "seconds": time.perf_counter() - begun,
             "busy": busy,
+            "node": socket.gethostname(),
+            "size": size,
         }
 
     def _start(self) -> Routine:
@@ -122,26 +149,59 @@ class SegmentTrainable(tune.Trainable):
         kind = load(self._job["routine"])
         config = parse(kind.Config, self._job["values"], self._job["routine"])
         seed_everything(int(self._job["values"].get("seed", 0)))
-        routine = kind(config, workspace(Path(self._job["folder"]), self._job["inputs"]))
+        here = workspace(self._folder, self._job["inputs"], self._store)
+        routine = kind(config, here)
         if segment["start"] is not None:
-            routine.load(Path(self._job["folder"]) / segment["start"]["path"])
+            routine.load(here.fetch(segment["start"]["path"]))
         return routine
 
-    def _save(self, epochs: float) -> str | None:
-        if not self._job["checkpoints"] or self._routine is None:
-            return None
+    def _save(self, routine: Routine, epochs: float) -> tuple[str, int]:
+        """Writes a checkpoint; its path in the run's folder, and its bytes."""
         segment = self._job["segment"]
-        relative = Path("trials") / segment["id"] / f"{segment['number']:05d}" / f"{epochs:g}"
-        final = Path(self._job["folder"]) / relative
-        part = final.with_name(f".{final.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        self._routine.save(part)
-        part.rename(final)
-        return str(relative)
+        name = f"trials/{segment['id']}/{segment['number']:05d}/{epochs:g}"
+        draft = self._folder / f"{name}.part"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        routine.save(draft)
+        size = manifest.write(draft)
+        self._store.put(draft, name)
+        shutil.rmtree(draft, ignore_errors=True)
+        return name, size
+
+    @property
+    def _folder(self) -> Path:
+        """The run's own where that lies on disk, so that nothing is written twice."""
+        return self._store.local or self._scratch
+
+    @contextlib.contextmanager
+    def _log(self) -> Iterator[None]:
+        """Sends the routine's log records to the trial's log: one file, or one a segment in an object store."""
+        segment = self._job["segment"]
+        name = "log.txt" if self._store.local else f"log-{segment['number']:05d}.txt"
+        path = self._folder / "trials" / segment["id"] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        _LOG.setLevel(logging.INFO)
+        _LOG.propagate = False
+        _LOG.addHandler(handler)
+        try:
+            yield
+        except BaseException:
+            _LOG.exception("segment %d came to an end", segment["number"])
+            raise
+        finally:
+            _LOG.removeHandler(handler)
+            handler.close()
+            if self._store.local is None:
+                self._upload(path)
+
+    def _upload(self, log: Path) -> None:
+        with contextlib.suppress(OSError):  # a log is no reason to lose a trial
+            Store(self._job["store"], patience=0).write(str(log.relative_to(self._folder)), log.read_bytes())
 
 
-def workspace(folder: Path, inputs: dict[str, Any] | None = None) -> Workspace:
+def workspace(folder: Path, inputs: dict[str, Any] | None = None, store: Store | None = None) -> Workspace:
     """The workspace of a Ray actor: its GPU if it was given one, and as many threads as CPUs it was given."""
     resources = ray.get_runtime_context().get_assigned_resources() if ray.is_initialized() else {}
     threads = max(1, int(resources.get("CPU", 1)))
@@ -151,7 +211,8 @@ def workspace(folder: Path, inputs: dict[str, Any] | None = None) -> Workspace:
         torch.set_num_threads(threads)
     if torch is not None and device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("the trial was given a GPU that torch cannot use")
-    return Workspace(default_cache(), folder, device, threads, inputs or {})
+    elsewhere = store if store is not None and store.local is None else None
+    return Workspace(default_cache(), folder, device, threads, inputs or {}, elsewhere)
 
 
 def seed_everything(seed: int) -> None:
@@ -168,35 +229,28 @@ def _torch() -> ModuleType | None:
     return sys.modules.get("torch")
 
 
-def _failure(error: Exception) -> dict[str, str]:
+def _failure(error: BaseException) -> dict[str, str]:
     lines = traceback.format_exception(error)
+    text = str(error)
     out_of_memory = (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "not enough memory" in str(error)
+        or any(words in text for words in _OUT_OF_MEMORY)
     )
     kind = "infeasible" if out_of_memory or isinstance(error, Infeasible) else "error"
     return {
         "kind": kind,
         "reason": f"{type(error).__name__}: {error}".splitlines()[0],
         "trace": "".join(lines[-_TRACE_LINES:]),
+        "node": socket.gethostname(),
     }
 
 
-class _trial_log:  # noqa: N801  a context manager
-    """Sends the routine's log records to the trial's one log file."""
+def _disk_is_at_fault(error: BaseException) -> bool:
+    """Whether what the routine ran into is the disk's state; safetensors says so in words only."""
+    return (isinstance(error, OSError) and error.errno in _DISK) or os.strerror(errno.ENOSPC) in str(error)
 
-    def __init__(self, folder: Path, trial: str) -> None:
-        path = folder / "trials" / trial / "log.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._handler = logging.FileHandler(path)
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
 
-    def __enter__(self) -> None:
-        _LOG.setLevel(logging.INFO)
-        _LOG.propagate = False
-        _LOG.addHandler(self._handler)
-
-    def __exit__(self, *_: object) -> None:
-        _LOG.removeHandler(self._handler)
-        self._handler.close()
+def _storage_loss(error: BaseException, *, checkpoint: bool) -> dict[str, Any]:
+    reason = str(error).splitlines()[0]
+    return {"kind": "storage", "reason": reason, "node": socket.gethostname(), "checkpoint": checkpoint}

@@ -44,13 +44,14 @@ class Finalist:
 
     def __init__(self, config: FinalistConfig, workspace: Workspace) -> None:
         self._config = config
-        self._folder = workspace.folder
+        self._workspace = workspace
         self._data = prepare(config.task, workspace.cache)
         self._target = parse(Target, config.target, "target")
 
     def advance(self) -> Json:
         """Figures of the artifact: validation and test scores, latency, size, cost, and some predictions."""
-        folder = self._folder / "artifacts" / self._config.trial
+        name = f"artifacts/{self._config.trial}"
+        folder = self._workspace.folder / name
         saved = self._export(folder)
         predictor = Predictor(folder)
         validation_NC = _logits(predictor, self._data, "validation")
@@ -62,15 +63,17 @@ class Finalist:
             **self._latency(folder),
         }
         artifact.add_metrics(folder, found)
-        return {
+        report = {
             "epochs": 1,
-            "artifact": str(folder.relative_to(self._folder)),
+            "artifact": name,
             "flops": self._config.flops,
             **saved,
             **found,
-            **{f"val_{name}": value for name, value in found["validation"].items()},
+            **{f"val_{metric}": value for metric, value in found["validation"].items()},
             "predictions": self._predictions(predictor, test_NC),
         }
+        self._workspace.publish(name)
+        return report
 
     def save(self, folder: Path) -> None:
         """The artifact is what stays."""
@@ -79,7 +82,7 @@ class Finalist:
         """The one step begins anew; an artifact is replaced as a whole."""
 
     def _export(self, folder: Path) -> Json:
-        place = self._folder / self._config.checkpoint
+        place = self._workspace.fetch(self._config.checkpoint)
         model, architecture, config = checkpoint.load_model(place, self._config.model)
         record = self._data.record
         origin = artifact.Origin(

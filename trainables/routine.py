@@ -7,6 +7,7 @@ frozen `Config` and a `Workspace`, and knows nothing of Ray.
 import importlib
 import importlib.util
 import pkgutil
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +15,17 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
+from trainables import manifest
 from trainables.parsing import parse
+from trainables.store import Store
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a routine works: cache for prepared data, the experiment's folder, device ("cpu", "cuda"), threads.
+    """Where a routine works: cache for prepared data, a folder, device ("cpu", "cuda"), threads.
 
-    `stage_inputs` is what the experiment hands to every trial of a stage, such as the layer table.
+    `inputs` is what the experiment hands to every trial of a stage, such as the layer table. `folder` is the run's
+    own where that lies on disk; else a scratch folder, and `store` is the run's.
     """
 
     cache: Path
@@ -29,6 +33,25 @@ class Workspace:
     device: str = "cpu"
     threads: int = 1
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    store: Store | None = None
+
+    def fetch(self, checkpoint: str) -> Path:
+        """A checkpoint of this run, by its path in the run's folder, to read from. Raises manifest.Damaged."""
+        place = self.folder / checkpoint
+        if self.store is not None:
+            shutil.rmtree(place, ignore_errors=True)
+            try:
+                with self.store.get(checkpoint) as found:
+                    shutil.copytree(found, place)
+            except FileNotFoundError:
+                raise manifest.Damaged(f"{self.store.shown}/{checkpoint} is missing") from None
+        manifest.check(place)
+        return place
+
+    def publish(self, name: str) -> None:
+        """Lets what lies under `name` in `folder` take its place in the run's folder, if that is elsewhere."""
+        if self.store is not None:
+            self.store.put(self.folder / name, name)
 
 
 class Routine(Protocol):

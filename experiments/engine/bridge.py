@@ -6,6 +6,8 @@ Nothing of Ray Tune's own checkpoints, pause, retries or restore is used (house 
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ray.tune.execution.tune_controller import TuneController
@@ -15,6 +17,7 @@ from ray.tune.search import Searcher
 
 from experiments.engine.director import Director
 from experiments.engine.events import (
+    Cancelled,
     Event,
     Expired,
     Failed,
@@ -25,16 +28,23 @@ from experiments.engine.events import (
     Verdict,
     to_record,
 )
-from experiments.engine.ledger import Ledger
+from experiments.engine.ledger import Ledger, LedgerError
+from experiments.engine.loss import end, host, loss, survive_memory_kills
+from experiments.engine.watch import Cancel, News, Watch
+from trainables.store import StorageError
 
 Observer = Callable[[Event, Verdict], None]
+
+# How often, in seconds, the cluster is asked how many segments it can run.
+_SLOTS_PERIOD = 5.0
 
 
 class Bridge:
     """Shared by the searcher and the scheduler: takes events to the director and into the ledger, in order.
 
-    `job` turns a segment into the config its trainable gets; `slots` bounds what is in flight; `deadline` is the
-    moment (of `clock`) at which the time budget ends.
+    `job` turns a segment into the config its trainable gets; `slots` says how many may be in flight, and is asked
+    again as a cluster grows and shrinks; `watch` ends what hangs or is due (None: nothing does); `clock` dates the
+    records. `fault` is what the loop had to stop for, if Ray wrapped it in something of its own.
     """
 
     def __init__(
@@ -43,24 +53,29 @@ class Bridge:
         ledger: Ledger,
         job: Callable[[Segment], dict[str, Any]],
         *,
-        slots: int,
-        deadline: float | None = None,
+        slots: Callable[[], int],
+        watch: Watch | None = None,
         clock: Callable[[], float] = time.time,
         observers: tuple[Observer, ...] = (),
     ) -> None:
         self.director = director
+        self.fault: Exception | None = None
         self._ledger = ledger
         self._job = job
-        self._slots = slots
-        self._deadline = deadline
+        self._ask_slots = slots
+        self._slots, self._slots_due = 0, 0.0
+        self._watch = watch or Watch()
         self._clock = clock
         self._observers = observers
         self._segment_of: dict[str, int] = {}
+        self._ray_trials: dict[int, RayTrial] = {}
+        self._actors: dict[int, Any] = {}
+        self._nodes: dict[int, str] = {}
 
     def suggest(self, ray_trial: str) -> dict[str, Any] | str | None:
         """The next segment's config, None to wait, or Ray's word for the end."""
         self.sweep()
-        if len(self.director.in_flight) >= self._slots:
+        if len(self.director.in_flight) >= self._slots_now():
             return None
         answer = self.director.ask()
         if not isinstance(answer, Segment):
@@ -69,34 +84,121 @@ class Bridge:
         self._segment_of[ray_trial] = answer.number
         return self._job(answer)
 
+    def added(self, ray_trial: RayTrial) -> None:
+        """Ray made a trial of what was suggested."""
+        self._ray_trials[self._segment_of[ray_trial.trial_id]] = ray_trial
+
     def record(self, event: Event) -> Verdict:
         """Decides, then writes event and verdict down, then lets the observers look."""
         verdict = self.director.tell(event)
-        self._ledger.append({**to_record(event), "verdict": verdict, "at": round(self._clock(), 3)})
-        for observer in self._observers:
-            observer(event, verdict)
+        try:
+            self._ledger.append({**to_record(event), "verdict": verdict, "at": round(self._clock(), 3)})
+            for observer in self._observers:
+                observer(event, verdict)
+        except (LedgerError, StorageError) as error:
+            self.fault = error
+            raise
         return verdict
 
     def result(self, ray_trial: str, result: dict[str, Any]) -> Verdict:
-        """What a segment reported or how it failed."""
+        """What a segment reported, or how it failed or was lost."""
         number = self._segment_of[ray_trial]
         if number not in self.director.in_flight:
             return "stop"
-        if "failure" in result:
-            self.record(Failed(number, **json.loads(result["failure"])))
-            return "stop"
-        return self.record(Reported(number, **json.loads(result["report"])))
+        self._watch.heard(number)
+        for name, kind in (("failed", Failed), ("lost", Lost)):
+            if name in result:
+                self._record_end(kind(number, **json.loads(result[name])))
+                return "stop"
+        report = Reported(number, **json.loads(result["reported"]))
+        self._nodes[number] = report.node
+        verdict = self.record(report)
+        if verdict == "stop":
+            self._forget(number)
+        return verdict
 
-    def lost(self, ray_trial: str) -> None:
+    def lost(self, ray_trial: RayTrial) -> None:
         """The segment's process went away, possibly before its first step (an idle actor that had died)."""
+        number = self._segment_of.get(ray_trial.trial_id)
+        if number in self.director.in_flight:
+            self._record_end(Lost(number, *loss(ray_trial), self._node(number)))
+
+    def lost_before_it_ran(self, ray_trial: str) -> None:
+        """The same, where Ray names the trial only."""
         number = self._segment_of.get(ray_trial)
         if number in self.director.in_flight:
-            self.record(Lost(number, "process", "its process or node was lost"))
+            self.lost(self._ray_trials[number])
 
-    def sweep(self) -> None:
-        """Runs in every turn of Ray's loop: ends the searches when the time budget is used."""
-        if self._deadline is not None and self._clock() >= self._deadline and not self.director.expired:
-            self.record(Expired("the time budget was used up"))
+    def sweep(self, stop: Callable[[RayTrial], None] = lambda _: None) -> None:
+        """Runs in every turn of Ray's loop: records what the watch found, ends what is due.
+
+        stop: takes a Ray trial that waits for its resources out of Ray's queue.
+        """
+        if self._watch.superseded:
+            self.fault = StorageError("another driver has taken this run over; follow that one, or cancel it")
+            raise self.fault
+        self._look_after()
+        for news in self._watch.news():
+            self._take(news, stop)
+        for number in self.director.overdue():
+            self._end(number, Lost(number, "time", self.director.expired, self._node(number)), stop)
+
+    def _take(self, news: News, stop: Callable[[RayTrial], None]) -> None:
+        match news:
+            case Expired():
+                self.record(news)
+            case Lost() if news.segment in self.director.in_flight:
+                self._record_end(replace(news, node=self._node(news.segment)))
+            case Cancel():
+                self._cancel(news.trial, stop)
+
+    def _cancel(self, name: str, stop: Callable[[RayTrial], None]) -> None:
+        running = (trial for trial in self.director.trials.values() if trial.status == "running")
+        trial = next((trial for trial in running if trial.id == name), None)
+        if trial is None:
+            return  # it has come to its end in the meantime
+        number = next((n for n in self.director.in_flight if self.director.trial_of(n) is trial), None)
+        event = Cancelled(trial.stage, trial.number, "cancelled by the user")
+        if number is None:
+            self.record(event)
+        else:
+            self._end(number, event, stop)
+
+    def _end(self, number: int, event: Event, stop: Callable[[RayTrial], None]) -> None:
+        """Records a segment's end and ends its process, or its waiting for one."""
+        self._watch.end(number)
+        ray_trial = self._ray_trials.get(number)
+        self.record(event)
+        if ray_trial is not None and number not in self._actors:
+            stop(ray_trial)
+        self._forget(number)
+
+    def _record_end(self, event: Failed | Lost) -> None:
+        self.record(event)
+        self._forget(event.segment)
+
+    def _look_after(self) -> None:
+        """Lets the watch know of the processes that segments were given since the last turn."""
+        for number in self.director.in_flight - self._actors.keys():
+            ray_trial = self._ray_trials.get(number)
+            actor = ray_trial.temporary_state.ray_actor if ray_trial else None
+            if actor is not None:
+                self._actors[number] = actor
+                self._watch.runs(number, partial(end, actor))
+
+    def _node(self, number: int) -> str:
+        return self._nodes.get(number) or (host(self._actors[number]) if number in self._actors else "")
+
+    def _forget(self, number: int) -> None:
+        self._watch.left(number)
+        for table in (self._ray_trials, self._actors, self._nodes):
+            table.pop(number, None)
+
+    def _slots_now(self) -> int:
+        now = time.monotonic()
+        if now >= self._slots_due:
+            self._slots, self._slots_due = self._ask_slots(), now + _SLOTS_PERIOD
+        return self._slots
 
 
 class SegmentSearcher(Searcher):
@@ -112,7 +214,7 @@ class SegmentSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial that failed before it ran reaches no scheduler: take it from here."""
         if error:
-            self._bridge.lost(trial_id)
+            self._bridge.lost_before_it_ran(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """The ledger is the state."""
@@ -138,19 +240,20 @@ class SegmentScheduler(TrialScheduler):
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self._bridge = bridge
+        survive_memory_kills()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True
 
     def on_trial_add(self, tune_controller: TuneController, trial: RayTrial) -> None:
-        """The searcher already knows it."""
+        self._bridge.added(trial)
 
     def on_trial_result(self, tune_controller: TuneController, trial: RayTrial, result: dict[str, Any]) -> str:
         verdict = self._bridge.result(trial.trial_id, result)
         return str(TrialScheduler.STOP if verdict == "stop" else TrialScheduler.CONTINUE)
 
     def on_trial_error(self, tune_controller: TuneController, trial: RayTrial) -> None:
-        self._bridge.lost(trial.trial_id)
+        self._bridge.lost(trial)
 
     def on_trial_complete(self, tune_controller: TuneController, trial: RayTrial, result: dict[str, Any]) -> None:
         """The verdict was given with the result."""
@@ -159,7 +262,7 @@ class SegmentScheduler(TrialScheduler):
         """Nothing is paused."""
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> RayTrial | None:
-        self._bridge.sweep()
+        self._bridge.sweep(tune_controller.stop_trial)
         return None
 
     def debug_string(self) -> str:

@@ -141,7 +141,7 @@ def _gpu_fault() -> str:
 def execute(bridge: Bridge, count: int) -> None:
     """One `Tuner.fit` that runs until the director is done. Ray's own files go to a scratch folder.
 
-    Raises what went wrong in the loop.
+    Raises what went wrong in the loop; a fault of the bridge as itself, not in Ray's wrapping.
     """
     os.environ.update(_TUNE_ENVIRONMENT)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(count + 2)
@@ -164,7 +164,10 @@ def execute(bridge: Bridge, count: int) -> None:
                 verbose=0,
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception as error:  # noqa: BLE001  Ray wraps a fault in classes of its own
+            raise bridge.fault or error from None
 
 
 def _ray_name(trial: Any) -> str:

@@ -91,13 +91,13 @@ def main(folder, trials, epochs, seconds):
                 "routine": f"{__file__}:Toy",
                 "segment": {"number": segment.number, "id": f"search-{segment.trial:03d}", "start": start},
                 "values": {**segment.config, "seconds": seconds},
-                "folder": str(folder),
+                "store": str(folder),
                 "inputs": {},
                 "checkpoints": True,
                 "resources": {"cpu": 1, "gpu": 0},
             }
 
-        bridge = Bridge(conductor, ledger, job, slots=count)
+        bridge = Bridge(conductor, ledger, job, slots=lambda: count)
         for number in sorted(conductor.in_flight):
             bridge.record(Lost(number, "driver", "the driver ended"))
         print("ready", flush=True)
