@@ -28,13 +28,15 @@ class Examples:
 
 
 def draw(
-    examples: Examples, shares: Mapping[str, float], size: int | None, seed: int
+    examples: Examples, shares: Mapping[str, float], size: int | None, seed: int, *, evaluation: int | None = None
 ) -> tuple[dict[str, Rows], dict[str, Any]]:
-    """(rows by split, what to record of it); the training rows cut down to a sample of `size`. Raises DataError."""
+    """(rows by split, what to record of it); the training rows cut down to a sample of `size`, those of validation
+    and test to one of `evaluation` each. Raises DataError."""
     rows = assign(examples, shares, seed)
     n_train = len(rows["train"])
-    if size:
-        rows["train"] = _sampled(rows["train"], examples, size, seed)
+    rows["train"] = _sampled(rows["train"], examples, size, seed, "sample")
+    for name in NAMES[1:]:
+        rows[name] = _sampled(rows[name], examples, evaluation, seed, "evaluation_sample")
     record = {
         "splits": {name: _origin(name, examples.given, shares, seed) for name in NAMES},
         "n": {name: len(rows[name]) for name in NAMES},
@@ -109,17 +111,19 @@ def _unseen(split: str, new: list[tuple[Label, int]]) -> str:
     )
 
 
-def _sampled(train: Rows, examples: Examples, size: int, seed: int) -> Rows:
+def _sampled(rows: Rows, examples: Examples, size: int | None, seed: int, setting: str) -> Rows:
     n_classes = len(examples.labels)
-    if size < n_classes:
-        raise DataError([f"sample: {size:,} rows are too few, must be one for each of {n_classes:,} classes or more."])
-    return train[sample(examples.targets[train], size, seed)] if size < len(train) else train
+    if size is not None and size < n_classes:
+        raise DataError(
+            [f"{setting}: {size:,} rows are too few, must be one for each of {n_classes:,} classes or more."]
+        )
+    return rows if size is None or size >= len(rows) else rows[sample(examples.targets[rows], size, seed)]
 
 
 def _origin(name: str, given: NDArray[Any], shares: Mapping[str, float], seed: int) -> str:
     if name in given:
         return "given"
-    return "the other rows" if name == "train" else f"{shares[name]:.0%} of the training rows, stratified, seed {seed}"
+    return "the other rows" if name == "train" else f"{shares[name]:.0%} of the rows, stratified, seed {seed}"
 
 
 def _overlaps(examples: Examples, rows: Mapping[str, Rows]) -> list[str]:

@@ -54,6 +54,9 @@ class TextConfig(BaseModel):
     label: str | None = Field(default=None, description="The column of labels; told from the data if left out.")
     test: str | None = Field(default=None, description="A file of test rows, with the same columns.")
     sample: int | None = Field(default=None, ge=2, description="Train on a stratified sample of so many rows.")
+    evaluation_sample: int | None = Field(
+        default=None, ge=2, description="Score on a stratified sample of so many rows each of validation and test."
+    )
     validation_fraction: float = Field(
         default=0.1, gt=0, lt=0.5, description="Share of the rows for validation, if the data has no such split."
     )
@@ -127,7 +130,8 @@ def _fingerprint(config: TextConfig, places: list[Place], digests: dict[Path, st
 def _preprocess(config: TextConfig, places: list[Place], pretrained: list[Path], prepared: Path) -> None:
     """Everything that can be wrong with the data is found before anything is written."""
     shares = {"validation": config.validation_fraction, "test": config.test_fraction}
-    drawn = texts.draw(sources.read(places, config.text, config.label), shares, config.sample, config.seed)
+    source = sources.read(places, config.text, config.label)
+    drawn = texts.draw(source, shares, config.sample, config.seed, config.evaluation_sample)
     if isinstance(config.tokenizer, Trained):
         model = tokenizer.train(drawn.texts["train"].to_pylist(), config.tokenizer.kind, config.tokenizer.vocab_size)
     else:

@@ -62,12 +62,17 @@ class TextSplit:
         return [str(self.texts[int(row)]) for row in rows]
 
 
-def draw(source: Source, shares: Mapping[str, float], sample: int | None, seed: int) -> Texts:
-    """The source's rows in their splits; training rows cut down to a stratified `sample`. Raises DataError."""
+def draw(
+    source: Source, shares: Mapping[str, float], sample: int | None, seed: int, evaluation: int | None = None
+) -> Texts:
+    """The source's rows in their splits; training rows cut down to a stratified `sample`, those of validation and test
+    to one of `evaluation` each. Raises DataError."""
     distinct, targets = labels.encode(source.labels)
     same = pc.index_in(source.texts, source.texts.unique()).to_numpy()
     given = source.split.to_numpy(zero_copy_only=False).astype(str)
-    rows, record = splits.draw(splits.Examples(distinct, targets, same, given), shares, sample, seed)
+    rows, record = splits.draw(
+        splits.Examples(distinct, targets, same, given), shares, sample, seed, evaluation=evaluation
+    )
     texts = {name: source.texts.take(pa.array(rows[name])).combine_chunks() for name in NAMES}
     columns = source.columns
     record |= {
@@ -87,7 +92,7 @@ def write(texts: Texts, model: tokenizers.Tokenizer, max_length: int, folder: Pa
     model.save(str(folder / "tokenizer.json"))
     encoded = {name: tokenizer.encode(model, texts.texts[name].to_pylist()) for name in NAMES}
     for name, (ids, lengths, _) in encoded.items():
-        _write_split(folder / f"{name}.arrow", ids, lengths, texts.targets[name], texts.texts[name])
+        write_split(folder / f"{name}.arrow", ids, lengths, texts.targets[name], texts.texts[name])
     signature = {
         "input": "tokens",
         "vocab_size": max(model.get_vocab().values()) + 1,
@@ -108,15 +113,16 @@ def load(folder: Path) -> Classification:
         folder=folder,
         record=stored["record"],
         labels=stored["labels"],
-        splits={name: _open_split(folder / f"{name}.arrow", pad_id) for name in NAMES},
+        splits={name: open_split(folder / f"{name}.arrow", pad_id) for name in NAMES},
         signature=stored["signature"],
         files={"tokenizer.json": folder / "tokenizer.json"},
     )
 
 
-def _write_split(
+def write_split(
     path: Path, ids: NDArray[np.int32], lengths: NDArray[np.int32], targets: NDArray[np.int64], texts: pa.Array
 ) -> None:
+    """Store one split; `ids` of all texts in a row. See `open_split`."""
     offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     columns = {
         "ids": pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(ids)),
@@ -129,7 +135,8 @@ def _write_split(
         file.write_batch(batch)
 
 
-def _open_split(path: Path, pad_id: int) -> TextSplit:
+def open_split(path: Path, pad_id: int) -> TextSplit:
+    """What `write_split` stored, mapped into memory."""
     batch = ipc.open_file(pa.memory_map(str(path))).get_batch(0)
     ids = batch.column("ids")
     return TextSplit(

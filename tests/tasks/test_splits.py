@@ -124,3 +124,16 @@ def test_samples_are_recorded():
 def test_a_sample_smaller_than_the_classes():
     with pytest.raises(DataError, match="sample: 3 rows are too few, must be one for each of 4 classes or more"):
         splits.draw(examples(np.arange(1000) % 4, labels="abcd"), SHARES, 3, 0)
+    with pytest.raises(DataError, match="evaluation_sample: 2 rows are too few"):
+        splits.draw(examples(np.arange(1000) % 4, labels="abcd"), SHARES, None, 0, evaluation=2)
+
+
+def test_evaluation_is_sampled_beside_the_same_training_rows():
+    found = examples(np.arange(1000) % 4, labels="abcd")
+    whole, _ = splits.draw(found, SHARES, None, 0)
+    small, record = splits.draw(found, SHARES, None, 0, evaluation=40)
+    assert np.array_equal(small["train"], whole["train"])
+    assert record["n"] == {"train": 700, "validation": 40, "test": 40}
+    for name in ("validation", "test"):
+        assert set(small[name]) < set(whole[name])
+        assert np.bincount(small[name] % 4).tolist() == [10] * 4

@@ -106,7 +106,7 @@ def test_the_record(file, prepare):
     assert record["inferred"] == ["text", "label"]
     assert record["sample"] == {"rows": 100, "of": 192}
     assert record["n"] == {"train": 100, "validation": 24, "test": 24}
-    assert record["splits"]["test"] == "10% of the training rows, stratified, seed 0"
+    assert record["splits"]["test"] == "10% of the rows, stratified, seed 0"
     assert record["source"] == str(file)
     assert len({*record["hash"].values()}) == 3
     assert record["padding"]["bucketed"] < record["padding"]["unbucketed"]
