@@ -26,7 +26,7 @@ class Columns:
 
 def choose(head: pa.Table, text: str | None, label: str | None) -> Columns:
     """The columns as given, the others told from `head`. Raises DataError where that is a guess."""
-    found_text = text or _text(head, label)
+    found_text = text or find_text(head, label)
     found_label = label or _label(head, found_text)
     split = SPLIT if SPLIT in head.column_names and SPLIT not in {found_text, found_label} else None
     inferred = [role for role, given in (("text", text), ("label", label)) if given is None]
@@ -52,7 +52,7 @@ def _missing(path: Path, there: list[str], role: str, name: str) -> str:
     return f"{role}: {path} has no column {name!r}; there are {', '.join(there)}; {hint}"
 
 
-def _text(head: pa.Table, label: str | None) -> str:
+def find_text(head: pa.Table, label: str | None) -> str:
     """A column of strings: the only one, a usual name, or the one with the longest values."""
     taken = {label, SPLIT} if label else {SPLIT, *LABEL_NAMES}
     strings: list[str] = [field.name for field in head.schema if _is_string(field.type) and field.name not in taken]

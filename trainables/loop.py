@@ -65,7 +65,9 @@ class Loop:
         if device == "cpu":
             keep_freed_memory()
         self.train = train or (lambda epoch: data.splits["train"])
-        trained = nn.ModuleDict({"model": self.model, "beside": beside.to(device)}) if beside is not None else self.model
+        trained: nn.Module = self.model
+        if beside is not None:
+            trained = nn.ModuleDict({"model": self.model, "beside": beside.to(device)})
         self.optimizer = Optimizer(trained, optimization)
         self.epochs = 0.0  # at the last report
         self.epoch, self.place = 0, 0  # whole epochs done, and samples seen of the one begun
