@@ -159,13 +159,22 @@ def report(options: Namespace, console: Console) -> Outcome:
 
 
 def _summary(found: runs.Run) -> dict[str, Any]:
-    from experiments.engine import history
+    from experiments.engine import fingerprint, history
     from experiments.engine.report.occupancy import occupancy
     from experiments.engine.report.summary import summary
 
-    told = summary(found.header, history.fold(found.records), found.folder)
+    director = history.fold(found.records)
+    told = summary(found.header, director, str(found.folder))
     share = occupancy(found.records, [stage["name"] for stage in told["stages"]])
-    return {**told, "finished": found.finished, "time": {**told["time"], "busy_share": share}}
+    return {
+        **told,
+        "fingerprint": fingerprint.short(fingerprint.newest(found.records)),
+        "finished": found.finished,
+        "given_up": director.given_up,
+        "changes": [change for record in found.records for change in record.get("changes", ())],
+        "lag": max((record.get("lag", 0.0) for record in found.records), default=0.0),
+        "time": {**told["time"], "busy_share": share},
+    }
 
 
 def list_runs(options: Namespace, console: Console) -> Outcome:
@@ -174,7 +183,6 @@ def list_runs(options: Namespace, console: Console) -> Outcome:
         {
             "run": run.name,
             "experiment": run.header["spec"]["name"],
-            "fingerprint": run.header["fingerprint"],
             "finished": run.finished,
             "folder": str(run.folder),
         }

@@ -46,7 +46,8 @@ def short(fingerprint: Json) -> str:
 
 def newest(records: list[Json]) -> Json:
     """The fingerprint a run has now: as opened, or as last accepted."""
-    return next((record["fingerprint"] for record in reversed(records) if "fingerprint" in record), {})
+    found = (record.get("fingerprint") for record in reversed(records))
+    return next((fingerprint for fingerprint in found if isinstance(fingerprint, dict)), {})
 
 
 def code(spec: Json) -> dict[str, str]:

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.engine import strategies
+from experiments.engine import fingerprint, strategies
 from experiments.engine.director import Director, Trial
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
@@ -33,8 +32,6 @@ from trainables.parsing import ParseError, parse
 
 Config = dict[str, Any]
 
-# What may change between two runs of the same experiment without making it another one.
-_FREE = ("description", "time", "resources", "smoke")
 # Draws whose layers are measured before the search; a layer met later is interpolated.
 _SAMPLED_DRAWS = 32
 _BYTES_A_PARAMETER = 12
@@ -48,12 +45,9 @@ class Plan:
     spaces: Mapping[str, Space]
     data: Data
 
-    @property
-    def fingerprint(self) -> str:
-        """Names what is run: spec, spaces and data. Equal fingerprints are the same experiment."""
-        spec = {key: value for key, value in self.spec.resolved().items() if key not in _FREE}
-        parts = [spec, {name: space.to_json() for name, space in self.spaces.items()}, self.data.record["fingerprint"]]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    def fingerprint(self) -> Config:
+        """What is run: spec, spaces, data, code and libraries."""
+        return fingerprint.fingerprint(self.spec, self.spaces, self.data.record["fingerprint"])
 
     def steps(self) -> list[Step]:
         """The stages in order: layer table, classical baseline, the declared searches, the finalists."""
@@ -83,8 +77,8 @@ class Plan:
         architecture = kind.architecture(config)
         return params(architecture, self.data.signature) if isinstance(architecture, Architecture) else 0
 
-    def job(self, director: Director, folder: Path, resources: Mapping[str, float]) -> Callable[[Segment], Config]:
-        """What a segment's trainable is told, as a function of the segment."""
+    def job(self, director: Director, store: str, resources: Mapping[str, float]) -> Callable[[Segment], Config]:
+        """What a segment's trainable is told, as a function of the segment; `store` is the URI of the run's folder."""
 
         def told(segment: Segment) -> Config:
             step = director.stages[segment.stage]
@@ -94,7 +88,7 @@ class Plan:
                 "routine": step.routine,
                 "segment": {"number": segment.number, "id": trial, "start": start},
                 "values": {**step.common, **segment.config, "seed": self._seed(segment)},
-                "store": str(folder),
+                "store": store,
                 "inputs": _inputs(director),
                 "checkpoints": step.timed,
                 "resources": dict(resources),
@@ -133,6 +127,8 @@ class Plan:
             after=after,
             timed=True,
             watched=tuple(self.spec.objectives),
+            trials=stage.trials,
+            max_failed=self.spec.max_failed,
             common=self.common(stage),
         )
 

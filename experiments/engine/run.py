@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.engine import interrupt, launch, runs
+from experiments.engine import fingerprint, interrupt, launch, runs
 from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director
 from experiments.engine.events import Lost, from_record
@@ -20,6 +20,7 @@ from experiments.engine.plan import Plan
 from experiments.engine.report.live import LiveView
 from experiments.engine.report.summary import choice, chosen
 from experiments.engine.retention import Retention
+from experiments.engine.watch import Watch
 
 DONE, NO_VALID_TRIAL = 0, 4
 _LIBRARIES = ("torch", "ray", "ConfigSpace", "onnxruntime", "tokenizers", "numpy")
@@ -34,7 +35,7 @@ def run(
 
     An exit code, and the run's folder.
     """
-    known = None if new else runs.unfinished(storage, plan.fingerprint)
+    known = None if new else runs.unfinished(storage, fingerprint.short(plan.fingerprint()))
     launch.connect(address)
     resources = launch.resources(plan.spec.resources.cpu, plan.spec.resources.gpu)
     folder = known.folder if known else runs.create(storage, plan.spec.name)
@@ -58,13 +59,14 @@ def _search(
     deadline: float | None,
 ) -> None:
     slots, folder = launch.slots(resources), book.path.parent
+    watch = Watch(search_seconds=None if deadline is None else deadline - time.time())
     view = LiveView(director, plan.expected(), choice(plan.spec.resolved()), console)
     bridge = Bridge(
         director,
         book,
-        plan.job(director, folder, {"cpu": resources.cpu, "gpu": resources.gpu}),
-        slots=slots,
-        deadline=deadline,
+        plan.job(director, str(folder), {"cpu": resources.cpu, "gpu": resources.gpu}),
+        slots=lambda: launch.slots(resources),
+        watch=watch,
         observers=(Retention(director, book, folder, plan.spec.objectives), view),
     )
     book.append({"event": "session", "slots": slots, "at": time.time()})
@@ -72,7 +74,7 @@ def _search(
     interrupt.before_end(book.sync, 3.0)
     for number in sorted(director.in_flight):
         bridge.record(Lost(number, "driver", "the driver ended"))
-    with view:
+    with view, watch:
         launch.execute(bridge, slots)
 
 
@@ -86,7 +88,7 @@ def _open(plan: Plan, folder: Path, book: Ledger) -> float:
         {
             "event": "opened",
             "spec": plan.spec.resolved(),
-            "fingerprint": plan.fingerprint,
+            "fingerprint": fingerprint.short(plan.fingerprint()),
             "data": plan.data.record,
             "labels": list(plan.data.labels),
             "versions": {name: version(name) for name in _LIBRARIES},

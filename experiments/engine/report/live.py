@@ -16,12 +16,14 @@ from experiments.engine.events import Event, Expired, Reported, Started, Verdict
 from experiments.engine.frontier import Direction, score
 
 _ROWS = 12
+_LAG_S = 5.0
 
 
 class LiveView:
     """Observes the bridge. `expected` is the number of trials a stage may have (None: until time is up).
 
-    `choose` is the metric that says which trial is best so far, and its direction.
+    `choose` is the metric that says which trial is best so far, and its direction. `lag` says how many seconds what is
+    durable is behind; `worst_lag` is the most that was seen.
     """
 
     def __init__(
@@ -30,12 +32,17 @@ class LiveView:
         expected: dict[str, int | None],
         choose: tuple[str, Direction],
         console: Console,
+        *,
+        lag: Callable[[], float] = lambda: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._director = director
         self._expected = expected
         self._choose = choose
         self._console = console
+        self._lag = lag
+        self.worst_lag = 0.0
+        self._lagging = False
         self._clock = clock
         self._begun = clock()
         self._samples: dict[int, float] = {}
@@ -49,6 +56,10 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the terminal back."""
         if self._console.is_terminal:
             self._live.stop()
 
@@ -58,6 +69,17 @@ class LiveView:
             self._samples[event.segment] = float(event.metrics.get("samples_per_second", 0.0))
         if not self._console.is_terminal:
             self.say(self._line(event))
+        self._look_at_lag()
+
+    def _look_at_lag(self) -> None:
+        """Says when the storage falls behind, and when it has caught up."""
+        lag = self._lag()
+        self.worst_lag = max(self.worst_lag, lag)
+        if lag > _LAG_S and not self._lagging:
+            self.say(f"{self._elapsed()}  the storage is {lag:.0f} s behind; trials go on")
+        if lag <= _LAG_S and self._lagging:
+            self.say(f"{self._elapsed()}  the storage has caught up")
+        self._lagging = lag > _LAG_S
 
     def say(self, text: str) -> None:
         """Prints a line, above the table where there is one."""
@@ -108,7 +130,8 @@ class LiveView:
         rate = sum(self._samples.get(number, 0.0) for number in tuple(self._director.in_flight))
         best = max(trials, key=self._rank, default=None)
         shown = f"best {_number(best.metrics.get(self._choose[0]))} ({best.id})" if best else "nothing yet"
-        return f"{self._elapsed()}  {states}  |  {shown}  |  {rate:.0f} samples/s  |  ETA {self._eta()}"
+        behind = f"  |  storage {self._lag():.0f} s behind" if self._lagging else ""
+        return f"{self._elapsed()}  {states}  |  {shown}  |  {rate:.0f} samples/s  |  ETA {self._eta()}{behind}"
 
     def _eta(self) -> str:
         """Trials still to come at the pace so far; unknown before the first has ended."""

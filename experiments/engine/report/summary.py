@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from experiments.engine.director import Director, Trial
@@ -22,25 +22,20 @@ CLASSICAL, FINALISTS, LAYERS = "classical", "finalists", "layers"
 Json = dict[str, Any]
 
 
-def summary(header: Mapping[str, Any], director: Director, folder: Path) -> Json:
-    """The whole report; `header` is the ledger's first record."""
+def summary(header: Mapping[str, Any], director: Director, place: str) -> Json:
+    """The whole report; `header` is the ledger's first record, `place` the path or URI of the run's folder."""
     spec = header["spec"]
     searches = [stage["name"] for stage in spec["stages"]]
     objectives: Objectives = spec["objectives"]
     return {
         "experiment": spec["name"],
-        "run": folder.name,
-        "fingerprint": header["fingerprint"],
+        "run": place.rpartition("/")[2],
         "data": header["data"],
         "stages": [_stage(name, director.of_stage(name), objectives) for name in searches],
         "baselines": _baselines(director, director.of_stage(searches[-1]), spec),
         "finalists": [_finalist(trial) for trial in director.of_stage(FINALISTS)],
-        "failures": [
-            {"id": trial.id, "status": trial.status, "reason": trial.reason}
-            for trial in director.trials.values()
-            if trial.failed and trial.stage not in searches
-        ],
-        "chosen": _chosen(director, spec, folder),
+        "failures": _failures(director),
+        "chosen": _chosen(director, spec, place),
         "time": _time(director),
         "warnings": header["data"].get("warnings", []),
     }
@@ -96,6 +91,7 @@ def _trial(trial: Trial) -> Json:
         "id": trial.id,
         "status": trial.status,
         "reason": trial.reason,
+        "failed": bool(trial.failures) and trial.failed,
         "attempts": trial.attempts,
         "epochs": trial.epochs,
         "config": trial.config,
@@ -103,11 +99,21 @@ def _trial(trial: Trial) -> Json:
     }
 
 
+def _failures(director: Director) -> list[Json]:
+    """How attempts ended early, by class, and what became of the trial; retries and preemptions are among them."""
+    found = [
+        {"class": failure.kind, "id": trial.id, "status": trial.status, **asdict(failure)}
+        for trial in director.trials.values()
+        for failure in trial.failures
+    ]
+    return sorted(found, key=lambda failure: str(failure["class"]))
+
+
 def _finalist(trial: Trial) -> Json:
     return {**_trial(trial), "trial": trial.config["trial"]}
 
 
-def _chosen(director: Director, spec: Mapping[str, Any], folder: Path) -> Json | None:
+def _chosen(director: Director, spec: Mapping[str, Any], place: str) -> Json | None:
     final = chosen(director, spec)
     if final is None:
         return None
@@ -115,7 +121,7 @@ def _chosen(director: Director, spec: Mapping[str, Any], folder: Path) -> Json |
     origin = next(trial for trial in director.trials.values() if trial.id == final.config["trial"])
     return {
         "trial": origin.id,
-        "artifact": str(folder / metrics["artifact"]),
+        "artifact": f"{place}/{metrics['artifact']}",
         "config": origin.config,
         "epochs": origin.epochs,
         **{name: metrics[name] for name in ("params", "size_mb", "latency_ms", "validation", "test", "predictions")},

@@ -1,6 +1,7 @@
 """The summary as text for a terminal."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -8,6 +9,23 @@ from rich.console import Console
 from rich.table import Table
 
 Json = Mapping[str, Any]
+
+_TRACE_LINES = 4
+_LAG_S = 5.0
+_COUNTED_ONLY = ("driver", "time")
+_CLASSES = {
+    "error": "the code raised; not tried again",
+    "infeasible": "not enough memory, or no such model; not tried again",
+    "diverged": "an objective was no finite number; not tried again",
+    "process": "the process ended by itself; tried again",
+    "memory": "ended as the node ran out of memory; tried again once, alone",
+    "node": "the node was lost; tried again",
+    "preempted": "the node was taken back; tried again without counting",
+    "hung": "no report for too long; tried again",
+    "storage": "a checkpoint could not be read or written; tried again",
+    "driver": "the driver ended; gone on with, without counting",
+    "time": "the time budget was used up",
+}
 
 
 def print_report(report: Json, console: Console) -> None:
@@ -22,8 +40,9 @@ def print_report(report: Json, console: Console) -> None:
         _print_chosen(report["chosen"], report["baselines"].get("classical"), console)
     else:
         console.print("\nNothing was chosen: no finalist meets the constraints.", highlight=False)
-    for failed in report["failures"]:
-        console.print(f"  {failed['id']} {failed['status']}: {failed['reason']}", highlight=False, markup=False)
+    _print_failures(report["failures"], console)
+    for line in _session_lines(report):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if report["time"].get("busy_share"):
         share = f"{report['time']['busy_share']:.1%}"
         console.print(f"slots busy with training and evaluation while work waited: {share}", highlight=False)
@@ -61,7 +80,7 @@ def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
         _row(table, name, {"id": "", "epochs": None, "metrics": metrics, "config": {}})
     console.print(table)
     for trial in stage["trials"]:
-        if trial["reason"]:
+        if trial["reason"] and not trial["failed"]:
             console.print(f"  {trial['id']} {trial['status']}: {trial['reason']}", highlight=False, markup=False)
 
 
@@ -77,6 +96,34 @@ def _print_finalists(finalists: Iterable[Json], console: Console) -> None:
     if table.row_count:
         console.print("\nfinalists, exported and measured alone:", highlight=False)
         console.print(table)
+
+
+def _print_failures(failures: Sequence[Json], console: Console) -> None:
+    """By class: each attempt with its node; of the first in a class the traceback's last lines too."""
+    for kind, count in sorted(Counter(failure["class"] for failure in failures).items()):
+        console.print(f"\n{kind} ({count}): {_CLASSES[kind]}", highlight=False)
+        of_kind = [failure for failure in failures if failure["class"] == kind and kind not in _COUNTED_ONLY]
+        for index, failure in enumerate(of_kind):
+            for line in _failure_lines(failure, trace=index == 0):
+                console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _failure_lines(failure: Json, *, trace: bool) -> Iterable[str]:
+    node = f" on {failure['node']}" if failure["node"] else ""
+    yield f"{failure['id']}, attempt {failure['attempt'] + 1}{node}: {failure['reason']}"
+    if trace:
+        yield from (f"  {line}" for line in failure["trace"].rstrip().splitlines()[-_TRACE_LINES:])
+
+
+def _session_lines(report: Json) -> Iterable[str]:
+    """What happened to the run as a whole."""
+    if report["changes"]:
+        yield "went on with accepted changes:"
+        yield from (f"  {change}" for change in report["changes"])
+    if report["given_up"]:
+        yield f"given up: {report['given_up']}"
+    if report["lag"] > _LAG_S:
+        yield f"the storage lagged up to {report['lag']:.0f} s behind"
 
 
 def _validation(classical: Json) -> Json:

@@ -1,0 +1,93 @@
+"""What a report says of failures, changes and a storage that was behind."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from experiments.engine import history
+from experiments.engine.events import Failed, Lost, Reported, Segment, Started, to_record
+from experiments.engine.report.live import LiveView
+from experiments.engine.report.summary import summary
+from experiments.engine.report.text import print_report
+
+SPEC = {
+    "name": "tiny",
+    "stages": [{"name": "search", "trials": 3, "epochs": 1}],
+    "objectives": {"val_accuracy": "max"},
+    "constraints": {},
+    "choose": {"max": "val_accuracy"},
+    "finalists": {"count": 1},
+    "max_failed": 0.5,
+}
+TRACE = "Traceback\n  File x\n    one()\n  File y\n    two()\nValueError: bad\n"
+EVENTS = [
+    Started(Segment(0, "search", 0, 0, {}, 1)),
+    Started(Segment(1, "search", 1, 0, {}, 1)),
+    Failed(0, "error", "ValueError: bad", TRACE, "host-a"),
+    Lost(1, "preempted", "its node was taken back", "host-b"),
+    Started(Segment(2, "search", 1, 1, {}, 1)),
+    Lost(2, "process", "its process was killed", "host-a"),
+    Started(Segment(3, "search", 1, 2, {}, 1)),
+    Lost(3, "driver", "the driver ended"),
+    Started(Segment(4, "search", 1, 3, {}, 1)),
+    Reported(4, 1, {"val_accuracy": 0.5}),
+]
+
+
+@pytest.fixture(scope="module")
+def told():
+    records = [{"event": "opened", "spec": SPEC, "data": {}}]
+    records += [
+        {**to_record(event), "verdict": "stop" if isinstance(event, Reported) else "continue"} for event in EVENTS
+    ]
+    found = summary({"spec": SPEC, "data": {}}, history.fold(records), "s3://bucket/tiny-20260101-abcd")
+    return {**found, "changes": ["seed: 0 → 1"], "given_up": "", "lag": 12.0}
+
+
+@pytest.fixture(scope="module")
+def text(told):
+    out = io.StringIO()
+    print_report(told, Console(file=out, width=140))
+    return out.getvalue()
+
+
+def test_failures_are_told_by_class_with_attempt_node_and_trace(text):
+    assert "error (1): the code raised; not tried again\n" in text
+    told = text.split("search-000, attempt 1 on host-a: ")[1].splitlines()[:5]
+    assert [line.strip() for line in told] == ["ValueError: bad", "one()", "File y", "two()", "ValueError: bad"]
+    assert "preempted (1): the node was taken back; tried again without counting\n" in text
+    assert "  search-001, attempt 1 on host-b: its node was taken back\n" in text
+    assert "process (1): the process ended by itself; tried again\n" in text
+    assert "  search-001, attempt 2 on host-a: its process was killed\n" in text
+    assert "driver (1): the driver ended; gone on with, without counting\n" in text
+
+
+def test_summary_holds_them_whole(told):
+    assert [(f["class"], f["id"], f["attempt"], f["node"]) for f in told["failures"]] == [
+        ("driver", "search-001", 2, ""),
+        ("error", "search-000", 0, "host-a"),
+        ("preempted", "search-001", 0, "host-b"),
+        ("process", "search-001", 1, "host-a"),
+    ]
+    assert told["failures"][1]["trace"] == TRACE
+    assert told["run"] == "tiny-20260101-abcd"
+    assert [trial["attempts"] for trial in told["stages"][0]["trials"]] == [1, 4]
+
+
+def test_accepted_changes_and_a_lag_are_told(text):
+    assert "went on with accepted changes:\n  seed: 0 → 1\n" in text
+    assert "the storage lagged up to 12 s behind\n" in text
+
+
+def test_view_says_when_the_storage_is_behind_and_has_caught_up():
+    out, lags = io.StringIO(), iter([0.0, 8.0, 9.0, 0.0])
+    director = history.fold([{"event": "opened", "spec": SPEC}])
+    view = LiveView(director, {"search": 1}, ("val_accuracy", "max"), Console(file=out), lag=lambda: next(lags))
+    event = Started(Segment(0, "search", 0, 0, {}, 1))
+    director.tell(event)
+    for _ in range(4):
+        view(event, "continue")
+    said = [line.split("  ", 2)[-1] for line in out.getvalue().splitlines() if "storage" in line]
+    assert said == ["the storage is 8 s behind; trials go on", "the storage has caught up"]
+    assert view.worst_lag == 9.0
