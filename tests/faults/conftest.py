@@ -1,10 +1,16 @@
-"""The toy experiment of the fault tests: `toy = experiment(trials=4, faults={1: {"does": "kill", "at": 2}})`."""
+"""The toy experiment of the fault tests: `toy = experiment(trials=4, faults={1: {"does": "kill", "at": 2}})`.
+
+`book` is a run that was only simulated, in `results` of the test's folder, for tests that need no process.
+"""
 
 import json
 import os
 
 import pytest
 
+from experiments.engine.plan import prepare
+from experiments.engine.spec import checked
+from tests.faults import recorded
 from tests.faults.toy import Toy
 
 
@@ -52,3 +58,15 @@ def experiment(tmp_path, environment, template):
     yield make
     for toy in toys:
         toy.clear()
+
+
+@pytest.fixture(scope="session")
+def records(cache):
+    """The ledger of a finished run."""
+    return recorded.records(prepare(checked(recorded.SPEC), cache))
+
+
+@pytest.fixture
+def book(tmp_path, records):
+    """That run, on disk."""
+    return recorded.write(tmp_path / "results", records)
