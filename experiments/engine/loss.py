@@ -60,9 +60,10 @@ def survive_memory_kills() -> None:
     if getattr(known, "survives_memory_kills", False):
         return
 
-    def failed(manager: RayActorManager, task: Any, exception: Exception) -> None:
-        dead = isinstance(exception, OutOfMemoryError)
-        known(manager, task, RayActorError(error_msg=f"{_OUT_OF_MEMORY}{exception}") if dead else exception)
+    def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, OutOfMemoryError):
+            exception = RayActorError(error_msg=f"{_OUT_OF_MEMORY}{exception}")
+        known(manager, tracked_actor_task, exception)
 
     failed.survives_memory_kills = True  # type: ignore[attr-defined]
     RayActorManager._actor_task_failed = failed
