@@ -4,7 +4,9 @@ What pyarrow asks of a server, after the S3 API reference: objects, listings (ve
 uploads. Requests are not authenticated.
 """
 
+import contextlib
 import io
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -23,6 +25,7 @@ class Server:
         self.uploads = {}
         self.fails = lambda method, key: None
         self.asked = []
+        self.connections = []
         self._http = None
         self.port = 0
         self.start()
@@ -35,6 +38,9 @@ class Server:
     def stop(self):
         self._http.shutdown()
         self._http.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):  # it has ended
+                connection.shutdown(socket.SHUT_RDWR)
 
     def uri(self, bucket, folder=""):
         """Where pyarrow finds it."""
@@ -44,7 +50,12 @@ class Server:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     s3 = None
+
+    def setup(self):
+        super().setup()
+        self.s3.connections.append(self.connection)
 
     def log_message(self, *_):
         """Quiet."""

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -70,7 +71,7 @@ class Objects:
         self.delete(f"{name}/{COMPLETE}")
         self.delete(name)
         for file in files:
-            self._try(f"{name}/{file}", "written", lambda file=file: self._upload(folder / file, f"{name}/{file}"))
+            self._try(f"{name}/{file}", "written", partial(self._upload, folder / file, f"{name}/{file}"))
         self.write(f"{name}/{COMPLETE}", json.dumps(files).encode())
         shutil.rmtree(folder)
 
@@ -87,7 +88,7 @@ class Objects:
                 if not target.resolve().is_relative_to(Path(scratch).resolve()):
                     raise StorageError(f"storage: {self._shown}/{name}/{COMPLETE} names {file!r}, which leads outside")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                self._try(f"{name}/{file}", "read", lambda f=file, t=target: self._download(f"{name}/{f}", t), False)
+                self._try(f"{name}/{file}", "read", partial(self._download, f"{name}/{file}", target), missing=False)
             yield Path(scratch)
 
     def _download(self, name: str, target: Path) -> None:
@@ -108,7 +109,7 @@ class Objects:
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
-    def _try(self, name: str, done: str, action: Callable[[], _T], missing: bool = True) -> _T:
+    def _try(self, name: str, done: str, action: Callable[[], _T], *, missing: bool = True) -> _T:
         """Again and again with growing pauses. `missing`: whether a missing object is the storage's fault."""
         pause, end = _FIRST_PAUSE_S, time.monotonic() + self._patience
         while True:

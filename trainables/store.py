@@ -9,13 +9,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 # How long an object store that does not answer is asked again, in seconds.
 PATIENCE_S = 300.0
 SCHEMES = ("s3", "gs", "abfs", "abfss", "hdfs")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+_SECRET = re.compile(r"(key|secret|token|password|sig|signature)=", re.IGNORECASE)
 _DRAFT = re.compile(r"\..*\.part")
 _WAYS_OUT = {
     errno.ENOSPC: "make room there",
@@ -66,6 +67,15 @@ class Store:
         """The folder's own name."""
         return self.shown.rstrip("/").rpartition("/")[2]
 
+    @property
+    def parent(self) -> "Store":
+        """The store of the folder above."""
+        if self.local is not None:
+            return Store(self.local.parent, patience=self.patience)
+        parts = urlsplit(self.uri)
+        above = parts._replace(path=parts.path.rstrip("/").rpartition("/")[0])
+        return Store(urlunsplit(above), patience=self.patience)
+
     def __truediv__(self, name: str) -> "Store":
         """The store of a folder below."""
         parts = urlsplit(self.uri)
@@ -115,7 +125,7 @@ def absolute(uri: str) -> str:
     if not _URI.match(uri):
         return str(Path(uri).expanduser().absolute())
     parts = urlsplit(uri)
-    if "@" in parts.netloc and parts.scheme in ("s3", "gs"):
+    if _SECRET.search(parts.query) or ("@" in parts.netloc and parts.scheme in ("s3", "gs")):
         raise ValueError(f"storage {parts.scheme}://… must not hold credentials; give them through the environment")
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return unquote(parts.path)
@@ -163,9 +173,9 @@ class Disk:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 draft.write_bytes(data)
-                _force(draft)
+                force(draft)
                 draft.replace(path)
-                _force(path.parent)
+                force(path.parent)
             finally:
                 draft.unlink(missing_ok=True)
 
@@ -195,11 +205,11 @@ class Disk:
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder, draft)
             for file in draft.rglob("*"):
-                _force(file)
+                force(file)
             if path.is_symlink() or path.exists():
                 self.delete(name)
             draft.rename(path)
-            _force(path.parent)
+            force(path.parent)
 
     @contextlib.contextmanager
     def get(self, name: str) -> Iterator[Path]:
@@ -234,9 +244,9 @@ def _draft(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
-def _force(path: Path) -> None:
-    """To disk, or a crash of the machine could leave a name without its content."""
-    descriptor: Any = os.open(path, os.O_RDONLY)
+def force(path: Path) -> None:
+    """A file or folder to disk, or a crash of the machine could leave a name without its content."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

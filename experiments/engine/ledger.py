@@ -1,109 +1,131 @@
 """The durable record of an experiment: one checksummed JSON line an event, appended in the order decided.
 
-A line is eight hexadecimal digits of CRC-32, a space, the JSON text. Each record goes to the operating system at
-once, so the kill of a process loses nothing; it is forced to disk at most a second later, or at `sync`, which comes
-before anything that cannot be undone. A torn last line is what a crash leaves and is cut off; any other damage is
-refused by name.
+On a disk, local or shared, it is one file: each record goes to the operating system at once, so the kill of a process
+loses nothing, and is forced to disk at most a second later, or at `sync`, which comes before anything that cannot be
+undone. A torn last line is what a crash leaves and is cut off; any other damage is refused by name. In an object store
+it is segments, put at most every second (`segments.py`): a kill loses at most that second.
 """
 
-import json
 import os
 import queue
 import threading
-import zlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Protocol, Self
 
-Record = dict[str, Any]
+from experiments.engine import chain, segments
+from experiments.engine.chain import LedgerError, Record
+from trainables.store import StorageError, Store, disk_error, force
 
-# How far the disk may lag behind, in seconds.
+__all__ = ["FILE", "Ledger", "LedgerError", "Record", "read"]
+
+FILE = "ledger.jsonl"
+# How far storage may lag behind, in seconds.
 _LAG_S = 1.0
 
 
-class LedgerError(ValueError):
-    """A ledger that cannot be trusted."""
+def read(store: Store | Path) -> list[Record]:
+    """All records of a run's ledger, without opening it; empty where there is none. LedgerError where it is damaged.
 
-
-def read(path: Path) -> list[Record]:
-    """All records of a ledger; the torn last line of a crash is left out.
-
-    Raises LedgerError naming the first damaged line.
+    The torn last line of a crash is left out.
     """
-    return _parse(path, path.read_bytes())[0]
+    store = _store(store)
+    if store.local is None:
+        return segments.read(store)
+    return _read(store.local / FILE)[0]
 
 
-def _parse(path: Path, data: bytes) -> tuple[list[Record], int]:
-    records, good = [], 0
-    lines = data.splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        record = _decode(line)
-        if record is None and number == len(lines) and not line.endswith(b"\n"):
-            break
-        if record is None:
-            raise LedgerError(f"{path}: line {number} is damaged (checksum does not match); restore it from a copy")
-        records.append(record)
-        good += len(line)
-    return records, good
+def _read(path: Path) -> tuple[list[Record], int, int]:
+    """Records, the chain's state after them, and their bytes."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0, 0
+    except OSError as error:
+        raise disk_error(f"{path} could not be read", error) from None
+    records, state, torn = chain.decode(str(path), data)
+    return records, state, len(data) - len(torn)
 
 
-def _decode(line: bytes) -> Record | None:
-    text = line[9:].rstrip(b"\n")
-    if not line.endswith(b"\n") or line[:9] != _checksum(text) + b" ":
-        return None
-    record: Record = json.loads(text)
-    return record
+def _store(store: Store | Path) -> Store:
+    return Store(store.parent if store.name == FILE else store) if isinstance(store, Path) else store
 
 
-def _checksum(text: bytes) -> bytes:
-    return b"%08x" % zlib.crc32(text)
+class Medium(Protocol):
+    """Where the lines go; `records` are those it held when it was opened."""
+
+    records: list[Record]
+
+    def append(self, content: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class Ledger:
-    """Appends to a ledger file. Reopening one cuts the torn line a crash may have left."""
+    """Appends to a run's ledger. Opening it writes nothing.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.records: list[Record] = []
-        if path.exists():
-            data = path.read_bytes()
-            self.records, good = _parse(path, data)
-            if good < len(data):
-                os.truncate(path, good)
-        self._file = path.open("ab", buffering=0)
+    A storage that failed once is not trusted again: StorageError then, and at each later append.
+    """
+
+    def __init__(self, store: Store | Path) -> None:
+        self.store = _store(store)
+        local = self.store.local
+        self._medium: Medium = segments.Segments(self.store) if local is None else _File(local / FILE)
+        self.records = self._medium.records
+        self._fault = ""
+        self._oldest: float | None = None
+        self._flushed: float | None = None
+        self._flushing = threading.Lock()
         self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._dirty = threading.Event()
         self._closed = threading.Event()
         self._flusher = threading.Thread(target=self._flush, name="ledger", daemon=True)
         self._flusher.start()
 
+    @property
+    def path(self) -> Path:
+        """The file, where it lies on a disk."""
+        return Path(self.store.uri) / FILE
+
+    @property
+    def lag(self) -> float:
+        """Seconds since the oldest record that is not durable yet; 0 where all are."""
+        since = self._flushed or self._oldest
+        return time.monotonic() - since if since else 0.0
+
     def append(self, record: Record) -> None:
-        """Hands one record to the operating system. NaN and infinities are kept as JSON's extensions."""
-        text = json.dumps(record, separators=(",", ":")).encode()
-        self._file.write(_checksum(text) + b" " + text + b"\n")
+        """Takes one record, which is durable about a second later."""
+        self._trusted(lambda: self._medium.append(chain.text(record)))
+        self._oldest = self._oldest or time.monotonic()
         self._dirty.set()
 
     def sync(self) -> None:
-        """Returns when everything appended so far is on disk."""
-        self._dirty.clear()
-        due = [self._waiting.get() for _ in range(self._waiting.qsize())]
-        os.fsync(self._file.fileno())
+        """Returns when everything appended so far is durable."""
+        with self._flushing:
+            self._dirty.clear()
+            due = [self._waiting.get() for _ in range(self._waiting.qsize())]
+            self._flushed, self._oldest = self._oldest, None
+            self._trusted(self._medium.flush)
+            self._flushed = None
         for action in due:
             action()
 
     def when_durable(self, action: Callable[[], None]) -> None:
-        """Runs `action`, such as deleting a checkpoint, once everything appended before this call is on disk."""
+        """Runs `action`, such as deleting a checkpoint, once everything appended before this call is durable."""
         self._waiting.put(action)
         self._dirty.set()
 
     def close(self) -> None:
-        """Forces the rest to disk and lets go of the file."""
+        """Makes the rest durable and lets go."""
         self._closed.set()
         self._dirty.set()
         self._flusher.join()
-        self.sync()
-        self._file.close()
+        try:
+            self.sync()
+        finally:
+            self._medium.close()
 
     def __enter__(self) -> Self:
         return self
@@ -111,11 +133,66 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except StorageError:
+            if error is None:  # else it is what the storage's failure has led to
+                raise
+
+    def _trusted(self, action: Callable[[], None]) -> None:
+        if self._fault:
+            raise StorageError(self._fault)
+        try:
+            action()
+        except StorageError as error:
+            self._fault = str(error)
+            raise
 
     def _flush(self) -> None:
         while not self._closed.is_set():
             self._dirty.wait()
             if self._closed.wait(_LAG_S):
                 return
-            self.sync()
+            try:
+                self.sync()
+            except StorageError:  # kept, and raised by the next append
+                return
+
+
+class _File:
+    """One file, which is made, and rid of a torn line, by the first append."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.records, self._state, self._good = _read(path)
+        self._descriptor: int | None = None
+
+    def append(self, content: bytes) -> None:
+        line, self._state = chain.encode(content, self._state)
+        try:
+            if self._descriptor is None:
+                self._descriptor = self._open()
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except OSError as error:
+            raise disk_error(f"{self._path} could not be written", error) from None
+
+    def _open(self) -> int:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        os.ftruncate(descriptor, self._good)
+        force(self._path.parent)
+        return descriptor
+
+    def flush(self) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise disk_error(f"{self._path} could not be written", error) from None
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None

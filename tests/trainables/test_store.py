@@ -79,10 +79,11 @@ def test_uris_that_name_no_folder_are_refused(uri, message):
     assert message in str(caught.value)
 
 
-def test_credentials_in_a_uri_are_refused_and_not_shown():
+@pytest.mark.parametrize("uri", ["s3://me:hidden@bucket/x", "s3://bucket/x?access_key=me&secret_key=hidden"])
+def test_credentials_in_a_uri_are_refused_and_not_shown(uri):
     with pytest.raises(ValueError, match="must not hold credentials") as caught:
-        Store("s3://key:secret@bucket/x")
-    assert "secret" not in str(caught.value)
+        Store(uri)
+    assert "hidden" not in str(caught.value)
 
 
 def test_uri_is_absolute_and_what_is_shown_has_no_query(tmp_path, monkeypatch):
@@ -92,6 +93,7 @@ def test_uri_is_absolute_and_what_is_shown_has_no_query(tmp_path, monkeypatch):
     there = Store("s3://bucket/x?region=eu-west-1") / "run"
     assert (there.uri, there.shown) == ("s3://bucket/x/run?region=eu-west-1", "s3://bucket/x/run")
     assert (there.name, there.local) == ("run", None)
+    assert there.parent.uri == "s3://bucket/x?region=eu-west-1"
 
 
 def test_links_are_removed_but_never_followed(tmp_path):
