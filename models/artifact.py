@@ -1,8 +1,8 @@
 """The artifact: a folder with all that a trained model needs, to be rebuilt in torch or to predict without it.
 
 config.json         format, architecture, signature, labels, what it was trained on, SHA-256 of each file
-model.safetensors   the weights, float32
-model.onnx          the same model for onnxruntime (models/predictor.py)
+model.safetensors   the weights, float32 or bfloat16
+model.onnx          the same model for onnxruntime (models/predictor.py), of the precision that config.json names
 tokenizer.json      and whatever else the task needs in order to read an input
 metrics.json        scores, sizes, latency, parity of the two models
 card.md             the same for people
@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
@@ -25,11 +25,15 @@ from torch import nn
 from models.architecture import Architecture, parse_signature
 from models.card import card
 from models.encoder import Classifier, build
-from models.export import parity, random_feeds, to_onnx
+from models.export import agreement, parity, random_feeds, to_onnx
 from models.own import Own
 from models.predictor import FORMAT_VERSION, check_files, file_hash, read_config
+from models.quantize import Kind, in_bf16, quantized
 
 WEIGHTS, ONNX = "model.safetensors", "model.onnx"
+
+Precision = Kind | Literal["bf16"]
+PRECISIONS: tuple[Precision, ...] = (*get_args(Kind), "bf16")
 
 
 class Origin(BaseModel):
@@ -54,16 +58,20 @@ def save(
     files: Mapping[str, Path],
     metrics: Mapping[str, Any],
     origin: Origin,
+    precision: Precision = "fp32",
+    exclude: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write an artifact, whole or not at all, in place of an older one; its metrics with params, size and parity.
 
-    files: what else belongs to it, by the name it gets. metrics: plain JSON, see `models/card.py`.
-    Raises ValueError where `folder` holds something else, and where the ONNX model is not equal to this one.
+    files: what else belongs to it, by the name it gets. metrics: plain JSON, see `models/card.py`. precision: of
+    model.onnx (see `models/quantize.py`; exclude: layers left in float32), or bf16, which is for torch.
+    Raises ValueError where `folder` holds something else, where the ONNX model is not equal to this one, unless
+    quantized, and for a precision that this machine lacks.
     """
     _refuse_other(folder)
     model = copy.deepcopy(model).float().cpu().eval()
     with _draft(folder) as draft:
-        difference = _write_models(draft, model, dict(signature))
+        compared = _write_models(draft, model, dict(signature), precision, exclude)
         for name, path in files.items():
             shutil.copyfile(path, draft / name)
         config = {
@@ -72,14 +80,16 @@ def save(
             "signature": dict(signature),
             "labels": list(labels),
             "origin": origin.model_dump(),
+            "precision": {"kind": precision, "exclude": list(exclude)},
             "sha256": {path.name: file_hash(path) for path in sorted(draft.iterdir())},
         }
         _write_json(draft / "config.json", config)
-        sizes = [(draft / name).stat().st_size for name in ("config.json", ONNX, *files)]
+        model_file = WEIGHTS if precision == "bf16" else ONNX
+        sizes = [(draft / name).stat().st_size for name in ("config.json", model_file, *files)]
         measured = {
             "params": sum(parameter.numel() for parameter in model.parameters()),
             "size_mb": sum(sizes) / 1e6,
-            "onnx_parity": difference,
+            **compared,
         }
         return _write_metrics(draft, config, {**metrics, **measured})
 
@@ -102,7 +112,31 @@ def load(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{folder / WEIGHTS} does not fit the architecture in config.json: {reason}") from error
-    return model.eval(), config
+    return (model.bfloat16() if _precision(config) == "bf16" else model).eval(), config
+
+
+def convert(source: Path, folder: Path, precision: Precision, exclude: Sequence[str] = ()) -> dict[str, Any]:
+    """Write the artifact `source` anew, in another precision; its metrics, without what was measured of the other.
+
+    Raises ValueError where `save` or `load` do, and for weights that were rounded already.
+    """
+    model, config = load(source)
+    if _precision(config) == "bf16":
+        raise ValueError(f"{source} is in bf16, must be the artifact in fp32 that it was made of; convert that one")
+    files = {name: source / name for name in config["sha256"] if name not in (WEIGHTS, ONNX)}
+    check_files(source, list(files), config["sha256"])
+    return save(
+        folder,
+        model,
+        architecture=model.architecture,
+        signature=config["signature"],
+        labels=config["labels"],
+        files=files,
+        metrics={},
+        origin=Origin(**config["origin"]),
+        precision=precision,
+        exclude=exclude,
+    )
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,14 +145,26 @@ def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     return _write_metrics(folder, read_config(folder), {**known, **metrics})
 
 
-def _write_models(draft: Path, model: nn.Module, signature: dict[str, Any]) -> float:
+def _write_models(
+    draft: Path, model: nn.Module, signature: dict[str, Any], precision: Precision, exclude: Sequence[str]
+) -> dict[str, Any]:
     """Both forms of the model; how far the second is from the first."""
+    stored = in_bf16(model) if precision == "bf16" else model
     # Cloned: weights that a network of the user's own shares are each written.
-    save_file({name: value.clone().contiguous() for name, value in model.state_dict().items()}, draft / WEIGHTS)
-    typed = parse_signature(signature)
+    save_file({name: value.clone().contiguous() for name, value in stored.state_dict().items()}, draft / WEIGHTS)
+    model, typed = stored.float(), parse_signature(signature)
     data = to_onnx(model, random_feeds(typed, [5, 3], 0))
-    (draft / ONNX).write_bytes(data)
-    return parity(model, typed, data)
+    difference = parity(model, typed, data)
+    shipped = data if precision == "bf16" else quantized(data, precision, exclude)
+    (draft / ONNX).write_bytes(shipped)
+    if shipped is data:
+        return {"onnx_parity": difference}
+    found = agreement(model, typed, shipped)
+    return {"onnx_parity": found.difference, "onnx_agreement": found.same}
+
+
+def _precision(config: Mapping[str, Any]) -> str:
+    return str(config.get("precision", {"kind": "fp32"})["kind"])  # the first artifacts say nothing
 
 
 def _write_metrics(folder: Path, config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:

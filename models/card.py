@@ -23,8 +23,8 @@ def card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Markdown from config.json and metrics.json.
 
     Of the metrics it knows `validation` (name → value), `test` (name → value, low, high: a 95 % interval),
-    `latency_ms`, `latency_p95_ms`, `latency_quiet` and `target`, `size_mb`, `params`, `onnx_parity`; others stay in
-    metrics.json.
+    `latency_ms`, `latency_p95_ms`, `latency_quiet` and `target`, `size_mb`, `params`, `onnx_parity`,
+    `onnx_agreement` (of a quantized model); others stay in metrics.json.
     """
     rows = "\n".join(f"| {name} | {value} |" for name, value in (*_origin(config), *_figures(metrics)))
     return (
@@ -51,6 +51,9 @@ def _origin(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "network", f"{architecture['model']} {architecture['arguments']}"
     else:
         yield "layers × width", f"{architecture['n_layers']} × {architecture['d_model']}"
+    precision = config.get("precision", {"kind": "fp32", "exclude": []})
+    spared = ", ".join(precision["exclude"])
+    yield "precision", precision["kind"] + (f"; in float32: {spared}" if spared else "")
 
 
 def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -63,6 +66,8 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "latency_ms" in metrics:
         yield "latency", _latency(metrics)
     yield "largest difference of ONNX and torch logits", f"{metrics['onnx_parity']:.1e}"
+    if "onnx_agreement" in metrics:
+        yield "same answer as in float32", f"{metrics['onnx_agreement']:.1%} of 256 random inputs"
 
 
 def _latency(metrics: Mapping[str, Any]) -> str:

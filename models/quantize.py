@@ -20,7 +20,6 @@ import onnx
 import onnxruntime
 import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 from torch import nn
 
 from models.architecture import Signature
@@ -166,6 +165,13 @@ def _dynamically(graph: Any, operators: Sequence[str], exclude: Sequence[str]) -
 
 
 def _by_blocks(graph: Any, operator: str, bits: int, exclude: Sequence[str]) -> Any:
+    try:
+        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+    except ImportError:
+        raise ValueError(
+            f"quantization in {bits} bits by blocks is not in onnxruntime {onnxruntime.__version__}, must be 1.22 or "
+            "newer; update it, or choose int8"
+        ) from None
     quantizer = MatMulNBitsQuantizer(
         graph,
         bits=bits,

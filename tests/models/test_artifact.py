@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from models import artifact, own
 from models.architecture import Architecture, parse_signature
-from models.artifact import Origin, add_metrics, load, save
+from models.artifact import Origin, add_metrics, convert, load, save
 from models.encoder import build
-from models.export import parity, random_feeds, to_onnx
-from models.predictor import file_hash, session
+from models.export import agreement, parity, random_feeds, to_onnx
+from models.predictor import Predictor, file_hash, session
 
 TOKENS = {"input": "tokens", "vocab_size": 50, "max_length": 12, "pad_id": 0, "n_classes": 3}
 PIXELS = {"input": "pixels", "height": 4, "width": 6, "channels": 2, "scale": 1 / 16, "n_classes": 3}
@@ -43,7 +43,7 @@ def make(signature=TOKENS, seed=0, **kind):
     return architecture, model
 
 
-def ship(folder, *, signature=TOKENS, metrics=None, files=None, **kind):
+def ship(folder, *, signature=TOKENS, metrics=None, files=None, precision="fp32", exclude=(), **kind):
     architecture, model = make(signature, **kind)
     found = save(
         folder,
@@ -54,6 +54,8 @@ def ship(folder, *, signature=TOKENS, metrics=None, files=None, **kind):
         files=files or {},
         metrics=metrics or {},
         origin=ORIGIN,
+        precision=precision,
+        exclude=exclude,
     )
     return model, found
 
@@ -214,6 +216,81 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     with pytest.raises(ValueError, match=r"\S+/thesis exists and is no artifact; choose another folder, or remove it"):
         ship(tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
+WIDE = {"d_model": 64, "n_heads": 2, "d_head": 32, "d_ff": 128}
+
+
+@pytest.mark.parametrize("signature", [TOKENS, PIXELS], ids=["tokens", "pixels"])
+@pytest.mark.parametrize("precision", ["int8", "int8_embedding4", "weights8", "weights4"])
+def test_a_quantized_artifact(tmp_path, signature, precision):
+    whole, before = ship(tmp_path / "a", signature=signature, **WIDE)
+    after = convert(tmp_path / "a", tmp_path / "b", precision)
+    loaded, config = load(tmp_path / "b")
+    feeds = random_feeds(parse_signature(signature), [12, 3, 1], 0)
+    np.testing.assert_array_equal(logits(loaded, feeds), logits(whole, feeds))
+    assert config["precision"] == {"kind": precision, "exclude": []}
+    assert (
+        after["size_mb"] == sum((tmp_path / "b" / name).stat().st_size for name in ("config.json", "model.onnx")) / 1e6
+    )
+    assert after["size_mb"] < before["size_mb"] / 1.7
+    assert 1e-4 < after["onnx_parity"] < 0.5
+    assert 0.6 < after["onnx_agreement"] <= 1
+    card = (tmp_path / "b" / "card.md").read_text()
+    assert f"| precision | {precision} |" in card
+    assert f"| same answer as in float32 | {after['onnx_agreement']:.1%} of 256 random inputs |" in card
+
+
+def test_agreement_is_that_of_the_answers():
+    _, model = make()
+    _, other = make(seed=1)
+    feeds = random_feeds(model.signature, [5, 3], 0)
+    assert agreement(model, model.signature, to_onnx(model, feeds)).same == 1.0
+    found = agreement(model, model.signature, to_onnx(other, feeds))
+    assert found.same < 0.9
+    assert found.difference > 0.1
+
+
+def test_layers_left_in_float32_are_named(tmp_path):
+    layer = "/model/blocks.0/attention/MatMul"
+    ship(tmp_path / "a", precision="int8", exclude=[layer])
+    assert f"| precision | int8; in float32: {layer} |" in (tmp_path / "a" / "card.md").read_text()
+    assert load(tmp_path / "a")[1]["precision"] == {"kind": "int8", "exclude": [layer]}
+
+
+def test_an_artifact_in_bfloat16(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    model, metrics = ship(tmp_path / "a", precision="bf16")
+    loaded, _ = load(tmp_path / "a")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    assert (
+        metrics["size_mb"]
+        == sum((tmp_path / "a" / n).stat().st_size for n in ("config.json", "model.safetensors")) / 1e6
+    )
+    feeds = random_feeds(model.signature, [12, 3, 1], 0)
+    np.testing.assert_allclose(
+        logits(loaded.float(), feeds), session(tmp_path / "a" / "model.onnx", 1).run(None, feeds)[0], atol=1e-5
+    )
+    with pytest.raises(
+        ValueError, match=r"a is in bf16, must be the artifact in fp32 that it was made of; convert that"
+    ):
+        convert(tmp_path / "a", tmp_path / "b", "int8")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    with pytest.raises(ValueError, match="^quantization is bf16, which this processor does not multiply; choose int8"):
+        ship(tmp_path / "c", precision="bf16")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
+
+
+def test_a_converted_artifact_has_its_files_and_none_that_is_damaged(tmp_path):
+    (tmp_path / "notes.json").write_text("{}")
+    ship(tmp_path / "a", signature=PIXELS, files={"notes.json": tmp_path / "notes.json"})
+    convert(tmp_path / "a", tmp_path / "b", "int8")
+    assert (tmp_path / "b" / "notes.json").read_text() == "{}"
+    assert Predictor(tmp_path / "b").labels == ["a", "b", "c"]
+    (tmp_path / "a" / "notes.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"notes.json does not match its recorded hash: damaged or changed; copy it"):
+        convert(tmp_path / "a", tmp_path / "c", "int8")
+    assert not (tmp_path / "c").exists()
 
 
 class Own(torch.nn.Module):
