@@ -3,6 +3,7 @@
 The plain command knows 0 and 1 alone, and 0 for a job that was stopped.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -21,6 +22,7 @@ from experiments.engine import interrupt
 GRACE_S = 30
 STOPPED = 143
 _TIMEOUT_S = 10.0
+_LAST_LINES_S = 5.0
 _TOKEN = "set RAY_AUTH_MODE=token and the cluster's token as RAY_AUTH_TOKEN (or its file as RAY_AUTH_TOKEN_PATH)"
 # They would take the place of --address.
 _OTHER_ADDRESSES = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
@@ -70,7 +72,7 @@ def exit_code(info: dict[str, Any], say: Callable[[str], None]) -> int:
 
 
 def stop(server: "Server", job: str, client: "subprocess.Popen[bytes]") -> None:
-    """Asks the job to stop, and waits until it has."""
+    """Asks the job to stop, and waits until it has and its last lines were streamed."""
     try:
         server.ask(f"/api/jobs/{job}/stop", method="POST")
     except ValueError:  # not there yet: what would submit it ends
@@ -78,6 +80,8 @@ def stop(server: "Server", job: str, client: "subprocess.Popen[bytes]") -> None:
         return
     while server.job(job).get("status") in ("PENDING", "RUNNING"):
         time.sleep(0.2)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        client.wait(_LAST_LINES_S)
 
 
 class Server:

@@ -1,7 +1,8 @@
-"""`ray job submit` against a local `ray start --head` with token authentication."""
+"""`submit` against a local `ray start --head` with token authentication."""
 
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -89,24 +90,60 @@ def test_nobody_without_the_token_is_let_in(head):
     assert status(f"{address}/api/jobs/", environment["RAY_AUTH_TOKEN"]) == 200
 
 
+def begin(head, *options):
+    address, environment, _ = head
+    command = [sys.executable, "-m", "experiments", "submit", "quickstart", "--smoke", "--address", address, *options]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def ended(head, *options):
+    """The command's end; right after the start of a node its job agent may not be there yet."""
+    until = time.monotonic() + 60
+    while True:
+        job = begin(head, *options)
+        out, err = job.communicate(timeout=240)
+        if "No available agent" not in err or time.monotonic() > until:
+            return job.returncode, out, err
+        time.sleep(1)
+
+
 @pytest.mark.slow
 def test_job_runs_an_experiment_to_its_end(head):
-    address, environment, home = head
-    command = [str(BIN / "ray"), "job", "submit", "--address", address, "--working-dir", ".", "--"]
-    command += ["python", "-m", "experiments", "run", "quickstart", "--smoke"]
-    done = submitted(command, environment)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "chosen: search-" in done.stdout
-    run = next(runs.every(home / "fitformer-results"))
+    code, out, err = ended(head)
+    assert code == 0, out[-3000:] + err[-3000:]
+    assert "chosen: search-" in out
+    run = next(runs.every(storage(head)))
     assert run.finished
     assert len(history.fold(run.records).of_stage("search")) == 3
 
 
-def submitted(command, environment):
-    """The command's end; right after the start of a node its job agent may not be there yet."""
-    until = time.monotonic() + 60
-    while True:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-        if "No available agent" not in done.stderr or time.monotonic() > until:
-            return done
-        time.sleep(1)
+@pytest.mark.faults
+def test_ends_with_the_drivers_own_code(head):
+    code, out, _ = ended(head, "--storage", "ftp://x/y")
+    assert code == 2
+    assert "fitformer: storage 'ftp://x/y' must be" in out
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_job_is_stopped_and_resumable(head, number, code):
+    before = len(list(runs.every(storage(head))))
+    job = begin(head, "--new")
+    seen = []
+    for line in job.stdout:
+        seen.append(line)
+        if "search-000" in line:
+            break
+    job.send_signal(number)
+    out, err = job.communicate(timeout=60)
+    assert job.returncode == code, "".join(seen) + out + err
+    assert f"fitformer: interrupted by {number.name}; stops job quickstart-smoke-" in err
+    assert "interrupted by SIGTERM; the same command goes on from here" in out + err
+    run = next(runs.every(storage(head)))
+    assert len(list(runs.every(storage(head)))) == before + 1
+    assert not run.finished
+
+
+def storage(head):
+    return head[2] / "fitformer-results"

@@ -133,8 +133,12 @@ def test_stop_waits_for_the_jobs_end(dashboard):
     ended.join(0.5)
     assert ended.is_alive()
     answers["/api/jobs/j"] = {"status": "STOPPED"}
+    ended.join(0.5)
+    assert ended.is_alive()  # for the last lines
+    client.stdin.close()
     ended.join(5)
     assert not ended.is_alive()
     assert asked[0] == ("POST", "/api/jobs/j/stop")
+    client = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     submit.stop(submit.Server(address), "unknown", client)
     assert client.wait(5) == -9
