@@ -35,6 +35,7 @@ from experiments.engine.retention import Retention
 from experiments.engine.strategies.none import Unscheduled
 from experiments.engine.strategies.pair import Pair
 from experiments.engine.strategies.random import Random
+from trainables.store import Store
 
 TRIALS = 100
 REPORTS = 3
@@ -56,11 +57,11 @@ class Heights:
 
 def ours(folder: Path) -> None:
     """The search through our engine."""
-    with Ledger(folder / "ledger.jsonl") as ledger:
+    with Ledger(folder) as ledger:
         director = Director([Stage("search", "noop", lambda _: _strategy(), timed=True, watched=("score",))])
         slots = launch.slots(launch.resources(1, 0))
         view = LiveView(director, {"search": TRIALS}, ("score", "max"), Console())
-        keep = Retention(director, ledger, folder, {"score": "max"})
+        keep = Retention(director, ledger, Store(folder), {"score": "max"})
         launch.execute(Bridge(director, ledger, _job(folder), slots=lambda: slots, observers=(keep, view)), slots)
     _counted([len(trial.reports) for trial in director.trials.values()])
 
