@@ -12,7 +12,8 @@ play has one kind of fault, injected when so many epochs are written down:
 
 Counted are epochs: trained again although they had been trained, and trained although ASHA (a NaN) forbids them by
 what had been reported before. Recovery is the time from the fault to the next new epoch of a process that began after
-it, of the same trial where it was one that was hit. A play that trains nothing for so long that it is given up was not survived.
+it, of the same trial where it was one that was hit. A play that trains nothing for so long that it is given up was
+not survived.
 """
 
 import argparse
