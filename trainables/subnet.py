@@ -1,0 +1,168 @@
+"""One subnet of a trained supernet, copied out of it and scored as it is: so little work that thousands compare.
+
+Scores with inherited weights rank subnets (Guo et al. 2019, arXiv:1904.00420); what a subnet reaches when it is trained
+further is for other routines to find out, which begin with its checkpoint.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor, nn
+
+from models import elastic
+from models.architecture import Architecture
+from models.elastic import Shape
+from models.encoder import Classifier
+from tasks.batches import Rows
+from tasks.task import Batch, Data, Split
+from trainables import checkpoint
+from trainables.data import prepare
+from trainables.loop import Examples, Loop, Optimization, logits
+from trainables.optimization import Precision
+from trainables.parsing import shown
+from trainables.routine import Workspace
+from trainables.train import costs
+
+
+class SubnetConfig(Shape):
+    """Which subnet of which supernet, and on what it is scored."""
+
+    task: dict[str, Any] = Field(description="name of a task, and that task's own settings")
+    seed: int = Field(default=0, ge=0, lt=2**63, description="decides nothing: every subnet is scored alike")
+    supernet: str = Field(description="folder of a supernet's checkpoint")
+    examples: int = Field(default=1000, ge=1, description="of the validation split, at most; the same for every subnet")
+    precision: Precision = Field(default="auto", description="auto: bf16 where the hardware computes in it, else fp32")
+    epochs: int = Field(default=1, ge=1, le=1, description="always 1: nothing is trained, and there is one report")
+
+
+class Subnet:
+    """One step: extract, score, count. Its checkpoint is that of a training which has yet to begin."""
+
+    Config = SubnetConfig
+
+    def __init__(self, config: SubnetConfig, workspace: Workspace) -> None:
+        self.config, self.workspace = config, workspace
+        self.data = prepare(config.task, workspace.cache)
+        Subnet.check(config, self.data)
+        self.model = elastic.extracted(_supernet(config), _shape(config)).to(workspace.device)
+
+    @staticmethod
+    def architecture(config: SubnetConfig) -> Architecture:
+        """Of the subnet. Raises ValueError, a line a fault, where the supernet has no such subnet."""
+        known = checkpoint.read_config(_folder(config))["architecture"]
+        if "model" in known:
+            raise ValueError(
+                f"supernet: {config.supernet} is of the network {known['model']!r}, must be an encoder of ours; "
+                "choose another"
+            )
+        return elastic.shaped(Architecture.model_validate_json(json.dumps(known)), _shape(config))
+
+    @staticmethod
+    def check(config: SubnetConfig, data: Data) -> None:
+        """Raises ValueError, a line a fault, where the supernet has no such subnet, or was trained on other data."""
+        Subnet.architecture(config)
+        known = checkpoint.read_config(_folder(config))
+        faults = _differences(config, "task", known["task"], config.task)
+        faults = faults or _differences(config, "data", known["signature"], data.signature)
+        if faults:
+            raise ValueError("\n".join(faults))
+
+    def advance(self) -> dict[str, Any]:
+        """Scores on a sample of validation, and what the subnet costs (see `Train.advance`)."""
+        split = _sample(self.data.splits["validation"], self.config.examples)
+        logits_NC = logits(self.model, split, precision=self.config.precision, device=self.workspace.device)
+        scores = self.data.metrics(logits_NC, split.targets)
+        return {
+            "epochs": 1.0,
+            **{f"val_{name}": float(score) for name, score in scores.items()},
+            **costs(self.model.architecture, self.model, self.data, self.workspace),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint (see `trainables.checkpoint`), at 0 epochs."""
+        checkpoint.save(
+            folder,
+            Loop(self.model, self.data, Optimization(), _untrained, seed=self.config.seed),
+            {
+                "architecture": self.model.architecture.model_dump(),
+                "signature": self.data.signature,
+                "task": self.config.task,
+                "config": self.config.model_dump(exclude_unset=True),
+            },
+        )
+
+    def load(self, folder: Path) -> None:
+        """The one step begins anew."""
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Some examples of a split, as a split."""
+
+    split: Split
+    rows: Rows
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        return self.split.lengths[self.rows]
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        return self.split.targets[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, rows: Rows) -> Batch:
+        return self.split.batch(self.rows[rows])
+
+    def raw(self, rows: Rows) -> list[Any]:
+        return self.split.raw(self.rows[rows])
+
+
+def _sample(split: Split, n: int) -> Split:
+    """The same ones for every subnet, so that chance favours none."""
+    return _Sample(split, np.sort(np.random.default_rng(0).permutation(len(split))[:n]))
+
+
+def _untrained(model: nn.Module, examples: Examples) -> Tensor:
+    raise NotImplementedError("a subnet is not trained")
+
+
+def _differences(config: SubnetConfig, subject: str, theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    return [
+        f"supernet: {config.supernet} was trained with {subject}.{name} {shown(theirs.get(name))}, must be "
+        f"{shown(ours.get(name))} as here; choose another"
+        for name in sorted(theirs.keys() | ours.keys())
+        if theirs.get(name) != ours.get(name)
+    ]
+
+
+def _folder(config: SubnetConfig) -> Path:
+    return Path(config.supernet).expanduser()
+
+
+def _shape(config: SubnetConfig) -> Shape:
+    return Shape(**config.model_dump(include=set(Shape.model_fields)))
+
+
+def _supernet(config: SubnetConfig) -> Classifier:
+    weights = _folder(config) / "model.safetensors"
+    return _read(_folder(config), weights.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read(folder: Path, _: int) -> Classifier:
+    """Kept for the next subnet in this process, as long as the file is the same."""
+    model = checkpoint.load_model(folder)[0]
+    assert isinstance(model, Classifier)
+    return model.requires_grad_(False)
+
+
+ROUTINE = Subnet
