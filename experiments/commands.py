@@ -14,6 +14,7 @@ from rich.table import Table
 from experiments.engine import runs
 from experiments.engine import spec as specs
 from trainables.parsing import ParseError
+from trainables.store import Store
 
 Outcome = int | dict[str, Any] | list[Any]
 
@@ -126,13 +127,13 @@ def _run(spec: specs.Spec, options: Namespace, console: Console) -> int:
     from experiments.engine.report.text import print_report
     from trainables.data import default_cache
 
-    storage: list[Path] = []
-    faults = plans.faults_of(lambda: storage.append(runs.storage_folder(options.storage)))
+    storage: list[Store] = []
+    faults = plans.faults_of(lambda: storage.append(runs.storage(options.storage)))
     plan = plans.prepare(spec, default_cache(), faults)
     _say_data(plan.data.record, console)
     code, folder = running.run(plan, storage[0], console, address=options.address, new=options.new)
     launch.disconnect()
-    print_report(_summary(runs.find(storage[0], str(folder))), console)
+    print_report(_summary(runs.find(storage[0], folder.name)), console)
     return code
 
 
@@ -151,7 +152,7 @@ def report(options: Namespace, console: Console) -> Outcome:
     """What a run found."""
     from experiments.engine.report.text import print_report
 
-    told = _summary(runs.find(runs.storage_folder(options.storage), options.run))
+    told = _summary(runs.find(runs.storage(options.storage), options.run))
     if options.json:
         return told
     print_report(told, console)
@@ -164,7 +165,7 @@ def _summary(found: runs.Run) -> dict[str, Any]:
     from experiments.engine.report.summary import summary
 
     director = history.fold(found.records)
-    told = summary(found.header, director, str(found.folder))
+    told = summary(found.header, director, found.store.uri)
     share = occupancy(found.records, [stage["name"] for stage in told["stages"]])
     return {
         **told,
@@ -182,24 +183,26 @@ def list_runs(options: Namespace, console: Console) -> Outcome:
     rows = [
         {
             "run": run.name,
-            "experiment": run.header["spec"]["name"],
+            "experiment": run.experiment,
             "finished": run.finished,
-            "folder": str(run.folder),
+            "folder": run.store.shown,
+            "fault": run.fault,
         }
-        for run in runs.every(runs.storage_folder(options.storage))
+        for run in runs.every(runs.storage(options.storage))
     ]
     if options.json:
         return rows
     for row in rows:
-        console.print(f"{row['run']:<48} {'finished' if row['finished'] else 'unfinished'}", highlight=False)
+        status = "damaged" if row["fault"] else "finished" if row["finished"] else "unfinished"
+        console.print(f"{row['run']:<48} {status}  {row['fault']}".rstrip(), highlight=False, soft_wrap=True)
     return 0
 
 
 def delete_run(options: Namespace, console: Console) -> Outcome:
     """Removes one run."""
-    found = runs.find(runs.storage_folder(options.storage), options.run)
+    found = runs.find(runs.storage(options.storage), options.run, damaged=True)
     runs.delete(found)
-    console.print(f"deleted {found.folder}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"deleted {found.store.shown}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -231,7 +234,7 @@ def _artifact(options: Namespace) -> Path:
     if folder.is_dir():
         return folder
     try:
-        found = runs.find(runs.storage_folder(options.storage), options.artifact)
+        found = runs.find(runs.storage(options.storage), options.artifact)
     except ValueError as error:
         raise ValueError(f"artifact {options.artifact!r} is neither a folder nor a run: {error}") from None
     told = _summary(found)

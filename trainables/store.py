@@ -133,7 +133,7 @@ def absolute(uri: str) -> str:
         known = ", ".join(f"{scheme}://" for scheme in ("file", *SCHEMES))
         raise ValueError(f"storage {uri!r} must be a path or begin with one of {known}")
     if not parts.netloc:
-        raise ValueError(f"storage {uri!r} must name a bucket after two slashes, as {parts.scheme}://bucket/folder")
+        raise ValueError(f"storage {uri!r} must be a bucket after two slashes, as {parts.scheme}://bucket/folder")
     return uri
 
 

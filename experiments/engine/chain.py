@@ -9,14 +9,14 @@ import zlib
 from typing import Any
 
 Record = dict[str, Any]
-_WAY_OUT = "restore it from a copy, or start another run with --new"
+WAY_OUT = "restore it from a copy, or start another run with --new"
 
 
 class LedgerError(ValueError):
     """A ledger that cannot be trusted; `records` are those before the damage."""
 
     def __init__(self, message: str, records: list[Record] | None = None) -> None:
-        super().__init__(f"{message}; {_WAY_OUT}")
+        super().__init__(message)
         self.records = records or []
 
 
@@ -42,7 +42,7 @@ def decode(where: str, data: bytes, before: int = 0) -> tuple[list[Record], int,
         state = zlib.crc32(line[9:], before)
         record = _record(line[9:]) if line[:9] == b"%08x " % state else None
         if record is None:
-            raise LedgerError(f"{where}: line {number} is damaged (its checksum does not match)", records)
+            raise LedgerError(f"{where}: line {number} is damaged (its checksum does not match); {WAY_OUT}", records)
         records.append(record)
         before = state
     return records, before, torn

@@ -50,7 +50,7 @@ def _read(path: Path) -> tuple[list[Record], int, int]:
 
 
 def _store(store: Store | Path) -> Store:
-    return Store(store.parent if store.name == FILE else store) if isinstance(store, Path) else store
+    return Store(store) if isinstance(store, Path) else store
 
 
 class Medium(Protocol):
@@ -83,11 +83,6 @@ class Ledger:
         self._closed = threading.Event()
         self._flusher = threading.Thread(target=self._flush, name="ledger", daemon=True)
         self._flusher.start()
-
-    @property
-    def path(self) -> Path:
-        """The file, where it lies on a disk."""
-        return Path(self.store.uri) / FILE
 
     @property
     def lag(self) -> float:

@@ -1,21 +1,21 @@
 """Which checkpoints an experiment still needs; the others are deleted once the reason is durable."""
 
-import shutil
-from pathlib import Path
+import contextlib
 
 from experiments.engine.director import Director, Trial
 from experiments.engine.events import Event, Failed, Lost, Reported, Verdict
 from experiments.engine.frontier import Objectives, non_dominated, vector
 from experiments.engine.ledger import Ledger
+from trainables.store import StorageError, Store
 
 
 class Retention:
     """Keeps the last checkpoint of every running trial, and of the ended ones those on their stage's frontier."""
 
-    def __init__(self, director: Director, ledger: Ledger, folder: Path, objectives: Objectives) -> None:
+    def __init__(self, director: Director, ledger: Ledger, store: Store, objectives: Objectives) -> None:
         self._director = director
         self._ledger = ledger
-        self._folder = folder
+        self._store = store
         self._objectives = objectives
         self._kept: dict[str, str] = {}
 
@@ -44,4 +44,8 @@ class Retention:
                 self._delete(self._kept.pop(trial.id))
 
     def _delete(self, path: str) -> None:
-        self._ledger.when_durable(lambda: shutil.rmtree(self._folder / path, ignore_errors=True))
+        self._ledger.when_durable(lambda: self._remove(path))
+
+    def _remove(self, path: str) -> None:
+        with contextlib.suppress(StorageError):  # what stays is looked at again when the run goes on
+            self._store.delete(path)

@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +20,7 @@ from experiments.engine.report.live import LiveView
 from experiments.engine.report.summary import choice, chosen
 from experiments.engine.retention import Retention
 from experiments.engine.watch import Watch
+from trainables.store import Store
 
 DONE, NO_VALID_TRIAL = 0, 4
 _LIBRARIES = ("torch", "ray", "ConfigSpace", "onnxruntime", "tokenizers", "numpy")
@@ -29,20 +29,22 @@ _RESERVE = 0.15
 
 
 def run(
-    plan: Plan, storage: Path, console: Console, *, address: str | None = None, new: bool = False
-) -> tuple[int, Path]:
+    plan: Plan, storage: Store, console: Console, *, address: str | None = None, new: bool = False
+) -> tuple[int, Store]:
     """Runs the plan to its end, or on from where an unfinished run of equal fingerprint stopped.
 
     An exit code, and the run's folder.
     """
-    known = None if new else runs.unfinished(storage, fingerprint.short(plan.fingerprint()))
+    known = None if new else runs.unfinished(storage, plan.spec.name)
+    if known and known.header["fingerprint"] != fingerprint.short(plan.fingerprint()):
+        known = None
     launch.connect(address)
     resources = launch.resources(plan.spec.resources.cpu, plan.spec.resources.gpu)
-    folder = known.folder if known else runs.create(storage, plan.spec.name)
-    with Ledger(folder / runs.LEDGER) as book:
+    folder = known.store if known else runs.create(storage, plan.spec.name)
+    with Ledger(folder) as book:
         director = Director(plan.steps())
         used = resume(director, book) if known else _open(plan, folder, book)
-        console.print(f"{'resumes' if known else 'run'} {folder}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{'resumes' if known else 'run'} {folder.shown}", markup=False, highlight=False, soft_wrap=True)
         _search(plan, director, book, console, resources=resources, deadline=_deadline(plan.spec.time, used))
         final = chosen(director, plan.spec.resolved())
         book.append({"event": "finished", "at": time.time(), "chosen": final.id if final else None})
@@ -58,13 +60,13 @@ def _search(
     resources: launch.Resources,
     deadline: float | None,
 ) -> None:
-    slots, folder = launch.slots(resources), book.path.parent
+    slots, folder = launch.slots(resources), book.store
     watch = Watch(search_seconds=None if deadline is None else deadline - time.time())
     view = LiveView(director, plan.expected(), choice(plan.spec.resolved()), console)
     bridge = Bridge(
         director,
         book,
-        plan.job(director, str(folder), {"cpu": resources.cpu, "gpu": resources.gpu}),
+        plan.job(director, folder.uri, {"cpu": resources.cpu, "gpu": resources.gpu}),
         slots=lambda: launch.slots(resources),
         watch=watch,
         observers=(Retention(director, book, folder, plan.spec.objectives), view),
@@ -82,8 +84,8 @@ def _deadline(budget: float | None, used: float) -> float | None:
     return None if budget is None else time.time() + budget * (1 - _RESERVE) - used
 
 
-def _open(plan: Plan, folder: Path, book: Ledger) -> float:
-    (folder / "experiment.yaml").write_text(plan.spec.to_yaml())
+def _open(plan: Plan, folder: Store, book: Ledger) -> float:
+    folder.write("experiment.yaml", plan.spec.to_yaml().encode())
     book.append(
         {
             "event": "opened",
@@ -110,8 +112,8 @@ def resume(director: Director, book: Ledger) -> float:
         event = from_record(record)
         if event is not None and director.tell(event) != record["verdict"]:
             raise LedgerError(
-                f"{book.path}: line {number} records the verdict {record['verdict']!r}, this code decides otherwise; "
-                "start afresh with --new"
+                f"{book.store.shown}: record {number} has the verdict {record['verdict']!r}, this code decides "
+                "otherwise; start afresh with --new"
             )
     used = _used(book.records)
     book.append({"event": "resumed", "at": time.time()})

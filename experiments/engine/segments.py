@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from experiments.engine import chain
-from experiments.engine.chain import LedgerError, Record
+from experiments.engine.chain import WAY_OUT, LedgerError, Record
 from trainables.store import Store
 
 FOLDER = "ledger"
@@ -88,7 +88,7 @@ def _read(store: Store) -> tuple[list[Record], int]:
             except ValueError:
                 header, found, torn = {}, [], b"empty"
             if torn or header != segment.header():
-                raise LedgerError(f"{where} is damaged (it is cut short, or another's)", records)
+                raise LedgerError(f"{where} is damaged (it is cut short, or another's); {WAY_OUT}", records)
             records += found
     return records, segments[0].generation if segments else 0
 
@@ -100,9 +100,10 @@ def _newest(store: Store) -> list[_Segment]:
     mine = [segment for segment in there if segment.generation == there[-1].generation]
     writers = sorted({segment.writer for segment in mine})
     if len(writers) > 1:
-        raise LedgerError(f"{store.shown}/{FOLDER}: generation {mine[0].generation} has writers {', '.join(writers)}")
+        two = f"generation {mine[0].generation} has writers {', '.join(writers)}"
+        raise LedgerError(f"{store.shown}/{FOLDER}: {two}; {WAY_OUT}")
     for number, segment in enumerate(mine):
         if segment.number != number:
             missing = segment._replace(number=number)
-            raise LedgerError(f"{store.shown}/{missing.name} is missing")
+            raise LedgerError(f"{store.shown}/{missing.name} is missing; {WAY_OUT}")
     return mine

@@ -36,7 +36,7 @@ def kill_after(driver, folder, records):
 
 def finished(folder):
     """The final state of the experiment, folded from its ledger."""
-    return toy.replayed(toy.director(12, 4), ledger.read(folder / "ledger.jsonl"))
+    return toy.replayed(toy.director(12, 4), ledger.read(folder))
 
 
 def epochs_done(folder):

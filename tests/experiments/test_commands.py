@@ -59,7 +59,7 @@ BAD = {
     "unknown experiment": (["run", "quickstrat"], "there is no experiment 'quickstrat'; did you mean 'quickstart'?"),
     "unknown key": (["run", "quickstart", "--set", "stages.search.trails=5"], "did you mean 'trials'?"),
     "no trials": (["run", "quickstart", "--set", "stages.search.trials=0"], "trials must be at least 1, got 0"),
-    "other storage": (["run", "quickstart", "--storage", "ftp://x/y"], "ftp:// is not supported"),
+    "other storage": (["run", "quickstart", "--storage", "ftp://x/y"], "storage 'ftp://x/y' must be a path or begin with one of"),
     "missing data": (["fit", "there-is-none.csv", "--label", "y"], "there-is-none.csv"),
     "no run": (["report"], "there is no run yet"),
     "unknown run": (["report", "quickstart-20260101-abcd"], "run 'quickstart-20260101-abcd' does not exist"),
@@ -133,8 +133,8 @@ def test_storage_that_cannot_be_written_is_refused(cli):
 
 
 def opened(storage, name="tiny", finished=False):
-    folder = runs.create(storage, name)
-    with Ledger(folder / runs.LEDGER) as book:
+    folder = runs.create(storage, name).local
+    with Ledger(folder) as book:
         book.append({"event": "opened", "fingerprint": "f", "spec": {"name": name}, "data": {}, "at": 0})
         if finished:
             book.append({"event": "finished", "at": 1})
@@ -148,14 +148,6 @@ def test_runs_are_listed_and_deleted(cli, tmp_path):
     assert cli("runs", "delete", folder.name)[0] == 0
     assert not folder.exists()
     assert (tmp_path / "results" / "notes").exists()
-
-
-def test_unfinished_run_of_equal_fingerprint_is_found(tmp_path):
-    opened(tmp_path, finished=True)
-    assert runs.unfinished(tmp_path, "f") is None
-    folder = opened(tmp_path)
-    assert runs.unfinished(tmp_path, "f").folder == folder
-    assert runs.unfinished(tmp_path, "g") is None
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_only_checkpoints_that_are_needed_stay(finished):
     storage, _ = finished
     run = next(runs.every(storage))
     director = history.fold(run.records)
-    kept = {str(path.parent.relative_to(run.folder)) for path in run.folder.glob("trials/*/*/*/config.json")}
+    kept = {str(path.parent.relative_to(run.store.local)) for path in run.store.local.glob("trials/*/*/*/config.json")}
     best = {trial.config["checkpoint"] for trial in director.of_stage("finalists")}
     known = {trial.checkpoint.path for trial in director.of_stage("search")}
     assert best <= kept <= known
@@ -115,13 +115,13 @@ def test_only_checkpoints_that_are_needed_stay(finished):
 def test_each_trial_has_one_log(finished):
     run = next(runs.every(finished[0]))
     for trial in history.fold(run.records).trials.values():
-        assert "segment" in (run.folder / "trials" / trial.id / "log.txt").read_text()
+        assert "segment" in (run.store.local / "trials" / trial.id / "log.txt").read_text()
 
 
 def test_finished_run_is_not_gone_on_with(finished, environment):
     storage, _ = finished
     run = next(runs.every(storage))
-    assert runs.unfinished(storage, run.header["fingerprint"]) is None
+    assert runs.unfinished(storage, run.experiment) is None
 
 
 @pytest.mark.slow
@@ -154,7 +154,7 @@ def test_killed_at_five_random_moments_ends_with_exactly_its_trials(tmp_path, en
 def test_interrupted_run_is_resumable(tmp_path, environment):
     driver = begin(tmp_path, environment)
     wait_for_run(tmp_path / "results", driver)
-    wait_for(lambda: len(ledger.read(next(tmp_path.glob("results/*/ledger.jsonl")))) > 4, driver)
+    wait_for(lambda: len(ledger.read(next(tmp_path.glob("results/*/ledger.jsonl")).parent)) > 4, driver)
     driver.send_signal(signal.SIGTERM)
     sent = time.monotonic()
     _, err = driver.communicate(timeout=60)
@@ -163,7 +163,7 @@ def test_interrupted_run_is_resumable(tmp_path, environment):
     assert err == "fitformer: interrupted by SIGTERM; the same command goes on from here\n"
     run = next(runs.every(tmp_path / "results"))
     assert not run.finished
-    assert runs.unfinished(tmp_path / "results", run.header["fingerprint"]).folder == run.folder
+    assert runs.unfinished(tmp_path / "results", run.experiment).name == run.name
 
 
 def wait_for_run(storage, driver):

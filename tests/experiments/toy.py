@@ -80,7 +80,7 @@ def replayed(director, records):
 
 def main(folder, trials, epochs, seconds):
     conductor = director(trials, epochs)
-    with Ledger(folder / "ledger.jsonl") as ledger:
+    with Ledger(folder) as ledger:
         replayed(conductor, ledger.records)
         launch.connect(None)
         count = launch.slots(launch.resources(1, 0))

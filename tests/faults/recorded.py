@@ -6,7 +6,7 @@ from pathlib import Path
 from experiments.engine import runs
 from experiments.engine.director import Director
 from experiments.engine.events import to_record
-from experiments.engine.ledger import Ledger
+from experiments.engine.ledger import FILE, Ledger
 from experiments.engine.simulator import Curve, simulate
 
 SPEC = {
@@ -47,7 +47,7 @@ class Book:
 
     @property
     def ledger(self):
-        return self.folder / runs.LEDGER
+        return self.folder / FILE
 
 
 def records(plan):
@@ -69,8 +69,8 @@ def metrics(epochs):
 
 def write(storage, found):
     """A run's folder with these records."""
-    folder = runs.create(storage, "tiny")
-    with Ledger(folder / runs.LEDGER) as ledger:
+    folder = runs.create(storage, "tiny").local
+    with Ledger(folder) as ledger:
         for record in found:
             ledger.append(record)
-    return Book(folder, (folder / runs.LEDGER).read_bytes())
+    return Book(folder, (folder / FILE).read_bytes())

@@ -67,7 +67,7 @@ def test_names_stay_within_the_folder(store, name):
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("s3:/one-slash", "storage 's3:/one-slash' must name a bucket after two slashes, as s3://bucket/folder"),
+        ("s3:/one-slash", "storage 's3:/one-slash' must be a bucket after two slashes, as s3://bucket/folder"),
         ("s9://x", "storage 's9://x' must be a path or begin with one of file://, s3://, gs://"),
         ("file://host/x", "storage 'file://host/x' must be a path or begin with one of"),
         ("s3://b/x?colour=red", "storage 's3://b/x' cannot be used"),
