@@ -4,10 +4,11 @@ A trial that reaches a rung goes on only if its score is at least the (1 - 1/eta
 there before it. With one bracket it decides exactly as Ray's `AsyncHyperBandScheduler`.
 """
 
+import bisect
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.engine.events import Verdict
@@ -35,6 +36,7 @@ class Asha:
         count = int(math.log(max_epochs / config.grace_period) / math.log(config.eta) + 1)
         milestones = [config.grace_period * config.eta**k for k in reversed(range(count))]
         self.rungs: list[tuple[float, dict[int, float]]] = [(milestone, {}) for milestone in milestones]
+        self._ordered: dict[float, list[float]] = {milestone: [] for milestone in milestones}
 
     def judge(self, trial: int, epochs: float, score: float) -> Verdict:
         """Records the score at the highest rung reached and not yet recorded; stops below its cutoff."""
@@ -50,13 +52,22 @@ class Asha:
         for milestone, scores in self.rungs:
             if epochs < milestone or trial in scores:
                 continue
-            passes = not scores or score >= self._cutoff(scores)
+            ordered = self._ordered[milestone]
+            # Ray's scheduler asks for a percentile, whose last bit can differ from that of the share.
+            passes = not scores or score >= quantile(ordered, (1 - 1 / self._eta) * 100 / 100)
             scores[trial] = score
+            bisect.insort(ordered, score)
             return passes
         return True
 
-    def _cutoff(self, scores: dict[int, float]) -> float:
-        return float(np.percentile(list(scores.values()), (1 - 1 / self._eta) * 100))
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """To the last bit what numpy.percentile gives of them by its linear method, without sorting them anew."""
+    place = (len(ordered) - 1) * share
+    below = math.floor(place)
+    part = place - below
+    low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    return low + (high - low) * part if part < 0.5 else high - (high - low) * (1 - part)
 
 
 SCHEDULER = Asha

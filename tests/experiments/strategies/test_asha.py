@@ -4,13 +4,14 @@ import os
 import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from experiments.engine.strategies.asha import Asha
+from experiments.engine.strategies.asha import Asha, quantile
 
 
 def interleaved(rng, trials, max_epochs):
@@ -62,3 +63,12 @@ def test_impossible_numbers_are_refused(eta, grace):
 def test_grace_period_above_the_budget_is_refused():
     with pytest.raises(ValueError, match="scheduler.grace_period must be at most epochs, got 5 above 4"):
         Asha(Asha.Config(grace_period=5), 4)
+
+
+def test_quantile_is_numpys_to_the_last_bit():
+    rng = random.Random(0)
+    for size in (*range(1, 40), 1000):
+        values = [rng.gauss(0, 1) for _ in range(size)]
+        for eta in (1.5, 2.0, 2.5, 3.0, 4.0, 7.3):
+            percent = (1 - 1 / eta) * 100
+            assert quantile(sorted(values), percent / 100) == np.percentile(values, percent)
