@@ -62,7 +62,7 @@ def sliced(
     """
     if faults := _faults(architecture, signature, keep):
         raise ValueError("\n".join(faults))
-    smaller, seen = _architecture(architecture, keep), _signature(signature, keep)
+    smaller, seen = of_slice(architecture, keep), _signature(signature, keep)
     tensors = _multiplied_out(_tensors(model, keep), smaller)
     return assembled(smaller, seen, tensors, model), smaller, seen
 
@@ -158,7 +158,8 @@ def _of(choices: tuple[Places | None, ...] | None, layer: int) -> Places | None:
     return None if choices is None else choices[layer]
 
 
-def _architecture(architecture: Architecture, keep: Keep) -> Architecture:
+def of_slice(architecture: Architecture, keep: Keep) -> Architecture:
+    """The architecture of a slice."""
     kept = range(architecture.n_layers) if keep.layers is None else keep.layers
     sizes: dict[str, Any] = {"n_layers": len(kept)}
     for name in Layer._fields:

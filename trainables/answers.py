@@ -45,10 +45,10 @@ class Answers:
         """(B, C)."""
         return np.stack([self._one(LOGITS, int(row)) for row in rows])
 
-    def feature(self, name: str, rows: Rows) -> Half:
-        """(B, L, E), L the most positions of an example; 0 beyond an example's own."""
-        parts = [self._one(name, int(row)) for row in rows]
-        found = np.zeros((len(rows), max(map(len, parts)), parts[0].shape[1]), np.float16)
+    def feature(self, name: str, rows: Rows, length: int | None = None) -> Half:
+        """(B, length, E); 0 beyond an example's own positions. length: None where all have equally many."""
+        parts = [self._one(name, int(row))[:length] for row in rows]
+        found = np.zeros((len(rows), length or len(parts[0]), parts[0].shape[1]), np.float16)
         for place, part in zip(found, parts, strict=True):
             place[: len(part)] = part
         return found

@@ -9,16 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from models.encoder import Classifier
-
 
 @contextmanager
-def observed(model: Classifier, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """The features `names` of what the model computes inside, with their gradients."""
+def observed(model: nn.Module, names: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """The features `names` of what an encoder of ours computes inside, with their gradients."""
     seen: dict[str, Tensor] = {}
     handles = [_watch(model, name, seen) for name in names]
     try:
@@ -28,10 +26,12 @@ def observed(model: Classifier, names: Iterable[str]) -> Iterator[dict[str, Tens
             handle.remove()
 
 
-def _watch(model: Classifier, name: str, seen: dict[str, Tensor]) -> RemovableHandle:
+def _watch(model: nn.Module, name: str, seen: dict[str, Tensor]) -> RemovableHandle:
     kind, layer = name.split(".")
     if int(layer) == 0:
-        return model.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.update({name: inputs[0]}))
+        return model.get_submodule("blocks.0").register_forward_pre_hook(
+            lambda _, inputs: seen.update({name: inputs[0]})
+        )
     place = f"blocks.{int(layer) - 1}" + (".attention.qkv" if kind == "qkv" else "")
     return model.get_submodule(place).register_forward_hook(lambda _, inputs, output: seen.update({name: output}))
 

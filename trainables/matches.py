@@ -104,8 +104,8 @@ class Matching(nn.Module):
                 faults.append(str(fault))
         if faults:
             raise ValueError("\n".join(faults))
-        matched = [index for index, pair in enumerate(self.pairs) if pair.kind == "hidden"]
-        self.projections = nn.ModuleDict({str(index): _projection(student, teacher) for index in matched})
+        matched = [pair for pair in self.pairs if pair.kind == "hidden"]
+        self.projections = nn.ModuleDict({_name(pair): _projection(student, teacher) for pair in matched})
 
     @property
     def of_student(self) -> set[str]:
@@ -119,6 +119,8 @@ class Matching(nn.Module):
 
     def forward(self, student: Features, teacher: Features, keep_BL: Tensor) -> Tensor:
         """The loss, of positions that are kept."""
+        if not self.pairs:
+            return keep_BL.new_zeros((), dtype=torch.float32)
         terms = [self._term(index, student, teacher, keep_BL) for index in range(len(self.pairs))]
         return torch.stack(terms).sum()
 
@@ -126,15 +128,25 @@ class Matching(nn.Module):
         pair = self.pairs[index]
         own, theirs = student[feature(pair.kind, pair.student)], teacher[feature(pair.kind, pair.teacher)]
         if pair.kind == "hidden":
-            return pair.weight * hidden(self.projections[str(index)](own), theirs, keep_BL)
+            return pair.weight * hidden(self.projections[_name(pair)](own), theirs, keep_BL)
         loss = attention if pair.kind == "attention" else relation
         return pair.weight * loss(own, theirs, keep_BL, self.heads[index])
+
+
+def _name(pair: Pair) -> str:
+    return f"{pair.student}_to_{pair.teacher}"
 
 
 def _projection(student: Architecture, teacher: Architecture) -> nn.Linear:
     projection = nn.Linear(student.d_model, teacher.d_model, bias=False)
     nn.init.eye_(projection.weight)
     return projection
+
+
+def width(name: str, architecture: Architecture) -> int:
+    """How many numbers a feature has at each position."""
+    kind, layer = name.split(".")
+    return architecture.d_model if kind == "hidden" else 3 * _inner(architecture, int(layer))
 
 
 def _n_heads(pair: Pair, student: Architecture, teacher: Architecture, relation_heads: int | None) -> int:

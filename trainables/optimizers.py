@@ -64,11 +64,13 @@ class Optimizer:
         }
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from the tensors of `state`."""
+        """Go on from the tensors of `state`; those of parameters that are no longer there are left out."""
         parameters = dict(self.model.named_parameters())
         found: dict[str, dict[str, Tensor]] = {}
         for path, value in tensors.items():
             name, key = path.rsplit("/", 1)
+            if name not in parameters:
+                continue
             found.setdefault(name, {})[key] = value.to("cpu" if key == "step" else parameters[name].device)
         tables = {id(table.weight): table for table in self.tables}
         for name, entries in found.items():

@@ -21,8 +21,9 @@ from trainables.losses import observed
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher in a folder. fingerprint: of its weights and its config."""
+    """A teacher in a folder. role: what messages call it. fingerprint: of its weights and its config."""
 
+    role: str
     folder: Path
     kind: str
     config: Mapping[str, Any]
@@ -53,34 +54,39 @@ class Teacher:
         return logits_BC, seen
 
 
-def read(place: str, cache_folder: Path) -> Teacher:
+def read(place: str, cache_folder: Path, role: str = "teacher") -> Teacher:
     """The teacher in a folder: an artifact, or the checkpoint of a trial. ValueError where there is neither."""
     folder = Path(place).expanduser()
+    config = _config(folder, f"{role}: {place}")
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise ValueError(f"{role}: {place} lacks model.safetensors; copy the whole folder again")
+    digests = [cache.digest(path, cache_folder) for path in (weights, folder / "config.json")]
+    cache.remember({weights: digests[0]}, cache_folder)
+    kind = "artifact" if "sha256" in config else "checkpoint"
+    return Teacher(role, folder, kind, config, cache.fingerprint({"files": digests}))
+
+
+def _config(folder: Path, subject: str) -> dict[str, Any]:
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"teacher: {place} has no config.json, must be an artifact or a checkpoint of a trial; check the path"
+            f"{subject} has no config.json, must be an artifact or a checkpoint of a trial; check the path"
         )
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except ValueError as error:
-        raise ValueError(f"teacher: {folder / 'config.json'} is no JSON: {error}; copy the folder again") from None
-    kind = next((kind for key, kind in (("sha256", "artifact"), ("task", "checkpoint")) if key in config), None)
-    if kind is None or "architecture" not in config:
+        raise ValueError(f"{subject} has a config.json that is no JSON: {error}; copy the folder again") from None
+    if not {"architecture", "signature"} <= set(config) or not {"sha256", "task"} & set(config):
         raise ValueError(
-            f"teacher: {place} is neither an artifact nor a checkpoint of a trial; fine-tune a pretrained model first "
-            "(routine train, pretrained), or export one"
+            f"{subject} is neither an artifact nor a checkpoint of a trial; fine-tune a pretrained model first "
+            "(routine train), or export one"
         )
     if "model" in config["architecture"]:
         raise ValueError(
-            f"teacher: {place} is of the network {config['architecture']['model']!r}, must be an encoder of ours; "
-            "choose another teacher"
+            f"{subject} is of the network {config['architecture']['model']!r}, must be an encoder of ours; choose "
+            "another one"
         )
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise ValueError(f"teacher: {place} lacks model.safetensors; copy the whole folder again")
-    digests = [cache.digest(path, cache_folder) for path in (weights, folder / "config.json")]
-    cache.remember({weights: digests[0]}, cache_folder)
-    return Teacher(folder, kind, config, cache.fingerprint({"files": digests}))
+    return dict(config)
 
 
 def check(teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: Path) -> None:
@@ -90,11 +96,13 @@ def check(teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: P
     labels, tokenizer = _knowledge(teacher, cache_folder)
     faults = _size_faults(teacher, data.signature)
     if labels != list(data.labels):
-        faults.append(f"teacher tells {_some(labels)}, must tell the data's labels {_some(list(data.labels))}")
+        faults.append(f"tells {_some(labels)}, must tell the data's labels {_some(list(data.labels))}")
     if tokenizer is not None and "tokenizer.json" in data.files:
         faults += _vocabulary_faults(tokenizer, data.files["tokenizer.json"])
     if faults:
-        raise ValueError("\n".join(f"{fault}; choose another teacher ({teacher.folder})" for fault in faults))
+        raise ValueError(
+            "\n".join(f"{teacher.role} {fault}; choose another one ({teacher.folder})" for fault in faults)
+        )
 
 
 def _knowledge(teacher: Teacher, cache_folder: Path) -> tuple[list[Any], Path | None]:
@@ -109,12 +117,12 @@ def _knowledge(teacher: Teacher, cache_folder: Path) -> tuple[list[Any], Path | 
 def _size_faults(teacher: Teacher, signature: Mapping[str, Any]) -> list[str]:
     own = teacher.config["signature"]
     faults = [
-        f"teacher's {name} is {own.get(name)}, must be the data's {signature[name]}"
+        f"has {name} {own.get(name)}, must have the data's {signature[name]}"
         for name in ("input", "pad_id", "height", "width", "channels", "scale")
         if name in signature and own.get(name) != signature[name]
     ]
     if not faults and own.get("max_length", 0) < signature.get("max_length", 0):
-        faults.append(f"teacher reads {own['max_length']} tokens, must read the data's {signature['max_length']}")
+        faults.append(f"reads {own['max_length']} tokens, must read the data's {signature['max_length']}")
     return faults
 
 
@@ -124,8 +132,8 @@ def _vocabulary_faults(own: Path, of_data: Path) -> list[str]:
         return []
     token = min(ours.items() ^ theirs.items())[0]
     return [
-        f"teacher's vocabulary ({len(ours):,} tokens) is another one than the data's ({len(theirs):,}), such as in "
-        f"{token!r}, must be the same: set task.tokenizer to the teacher's"
+        f"has another vocabulary ({len(ours):,} tokens) than the data ({len(theirs):,}), such as in {token!r}, must "
+        "have the same: set task.tokenizer to its own"
     ]
 
 

@@ -41,7 +41,11 @@ class TrainConfig(Architecture, Optimization):
     @classmethod
     def _own_arguments(cls, values: Any) -> Any:
         """With a network of the user's own, what is no setting of training is an argument of it."""
-        if not isinstance(values, dict) or not values.get("model"):
+        if not isinstance(values, dict):
+            return values
+        # Once a validator of ours has seen them, pydantic takes lists for Python's, which are no tuples to it.
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        if not values.get("model"):
             return values
         known = set(cls.model_fields) - set(Architecture.model_fields)
         own = {name: value for name, value in values.items() if name not in known}

@@ -7,7 +7,7 @@ from models.encoder import build
 from tests.trainables.conftest import VOCABULARY, toy
 from trainables import losses
 from trainables.losses import observed, soft_targets
-from trainables.matches import STANDARD, Match, Matching, Pair, pairs
+from trainables.matches import STANDARD, Match, Matching, Pair, pairs, width
 
 SIGNATURE = toy(8, 8).signature
 TEACHER = Architecture(n_layers=4, d_model=16, n_heads=4, d_head=6, d_ff=24)
@@ -97,6 +97,7 @@ def test_observed_features_are_what_the_model_computes():
     teacher = model(norm_placement="post").eval()
     seen = features(teacher, ["hidden.0", "hidden.1", "qkv.2", "hidden.4"])
     mask = KEEP[:, None, None, :]
+    assert all(value.shape[-1] == width(name, teacher.architecture) for name, value in seen.items())
     torch.testing.assert_close(teacher.blocks[0](seen["hidden.0"], mask), seen["hidden.1"])
     torch.testing.assert_close(teacher.blocks[1].attention.qkv(seen["hidden.1"]), seen["qkv.2"])
     logits = teacher.head(seen["hidden.4"], KEEP)
@@ -219,7 +220,7 @@ def test_relation_heads_by_themselves():
 
 def test_a_projection_begins_as_the_identity():
     student = TEACHER.model_copy(update={"d_model": 4})
-    weight = Matching([Pair("hidden", 1, 1, 1.0)], student, TEACHER).projections["0"].weight
+    weight = Matching([Pair("hidden", 1, 1, 1.0)], student, TEACHER).projections["1_to_1"].weight
     torch.testing.assert_close(weight[:4], torch.eye(4))
     assert weight.shape == (16, 4)
     x_BD = torch.randn(2, 4)

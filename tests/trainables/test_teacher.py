@@ -65,7 +65,7 @@ def test_answers_are_the_teachers(place, taught, workspace):
     np.testing.assert_allclose(said.logits(rows), logits.numpy(), **tolerance)
     for name in names:
         states = seen[name].masked_fill(~inputs["keep"][..., None], 0.0)
-        np.testing.assert_allclose(said.feature(name, rows), states.numpy(), **tolerance)
+        np.testing.assert_allclose(said.feature(name, rows, states.shape[1]), states.numpy(), **tolerance)
 
 
 def test_computed_once_for_a_teacher_and_a_split(room, taught, workspace, tmp_path, monkeypatch):
@@ -116,7 +116,9 @@ def test_many_chunks(room, taught, workspace, tmp_path, monkeypatch):
     apart = answers(found, split, KEY, tmp_path, names=["hidden.4"])
     rows = np.random.default_rng(0).permutation(len(split))
     np.testing.assert_allclose(apart.logits(rows), whole.logits(rows), rtol=0.02, atol=0.02)
-    np.testing.assert_allclose(apart.feature("hidden.4", rows), whole.feature("hidden.4", rows), rtol=0.02, atol=0.02)
+    np.testing.assert_allclose(
+        apart.feature("hidden.4", rows, 9), whole.feature("hidden.4", rows, 9), rtol=0.02, atol=0.02
+    )
 
 
 def test_images(workspace, tmp_path):
@@ -137,18 +139,17 @@ def faults(place, task, workspace):
 def test_other_labels_and_another_vocabulary(place, room, workspace, tmp_path):
     task = text_task(tmp_path, labels=("cat", "cow"), words=["brown", "yellow"], max_length=200)
     assert faults(place, task, workspace) == [
-        "teacher reads 128 tokens, must read the data's 200; choose another teacher (F)",
-        "teacher tells 'bird', 'cat', 'dog' (3), must tell the data's labels 'cat', 'cow' (2); choose another teacher "
-        "(F)",
-        "teacher's vocabulary (71 tokens) is another one than the data's (33), such as in '##at', must be the same: "
-        "set task.tokenizer to the teacher's; choose another teacher (F)",
+        "teacher reads 128 tokens, must read the data's 200; choose another one (F)",
+        "teacher tells 'bird', 'cat', 'dog' (3), must tell the data's labels 'cat', 'cow' (2); choose another one (F)",
+        "teacher has another vocabulary (71 tokens) than the data (33), such as in '##at', must have the same: set "
+        "task.tokenizer to its own; choose another one (F)",
     ]
 
 
 def test_another_kind_of_input(room, taught, workspace):
     task = {"name": "image_classification", "data": "digits"}
     assert faults(room / "checkpoint", task, workspace)[0] == (
-        "teacher's input is tokens, must be the data's pixels; choose another teacher (F)"
+        "teacher has input tokens, must have the data's pixels; choose another one (F)"
     )
 
 
@@ -156,13 +157,13 @@ def test_another_kind_of_input(room, taught, workspace):
     ("config", "fault"),
     [
         (None, r"teacher: .* has no config\.json, must be an artifact or a checkpoint of a trial; check the path"),
-        ("{", r"teacher: .*config\.json is no JSON: .*; copy the folder again"),
+        ("{", r"teacher: .* has a config\.json that is no JSON: .*; copy the folder again"),
         ('{"model_type": "bert"}', "neither an artifact nor a checkpoint of a trial; fine-tune a pretrained model"),
         (
-            '{"task": {}, "architecture": {"model": "my.py:build"}}',
-            "is of the network 'my.py:build', must be an encoder of ours; choose another teacher",
+            '{"task": {}, "signature": {}, "architecture": {"model": "my.py:build"}}',
+            "is of the network 'my.py:build', must be an encoder of ours; choose another one",
         ),
-        ('{"task": {}, "architecture": {}}', r"lacks model\.safetensors; copy the whole folder again"),
+        ('{"task": {}, "signature": {}, "architecture": {}}', r"lacks model\.safetensors; copy the whole folder again"),
     ],
 )
 def test_what_is_no_teacher(config, fault, tmp_path):

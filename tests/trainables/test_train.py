@@ -175,6 +175,12 @@ def test_faults(values, rule):
     assert [line.removeprefix("train: ") for line in error.value.faults] == [rule]
 
 
+def test_sizes_layer_by_layer():
+    assert parse(TrainConfig, {"task": TASK, "n_layers": 2, "d_ff": [16, 8]}, "train").d_ff == (16, 8)
+    with pytest.raises(ParseError, match=r"d_ff has 1 values, must have one for each of the 2 layers"):
+        parse(TrainConfig, {"task": TASK, "n_layers": 2, "d_ff": [16]}, "train")
+
+
 def test_an_unknown_task(workspace):
     with pytest.raises(ValueError, match=r"task: 'image' is unknown; there are image_classification"):
         train(workspace, task={"name": "image"})

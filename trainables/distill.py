@@ -1,0 +1,129 @@
+"""A student learns from a teacher: from its answers, from its layers where matches say so, and from the labels.
+
+The loss of a batch is soft_weight of the divergence from the teacher's answers (Hinton et al. 2015, arXiv:1503.02531)
+and the rest of the labels' loss, plus the weighted matches (`trainables.matches`). An example without a label, or
+mixed with another one, counts in the first alone.
+"""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.architecture import Architecture
+from models.encoder import Classifier
+from models.own import Own
+from tasks.task import Data
+from trainables import checkpoint, distillation, teacher
+from trainables.data import default_cache, prepare
+from trainables.distillation import DistillConfig
+from trainables.lessons import Lessons
+from trainables.loop import Examples, Loop, Optimization
+from trainables.losses import observed, soft_targets
+from trainables.mixup import mixed
+from trainables.routine import Workspace
+from trainables.train import costs, label_loss
+
+_PROJECTIONS = "projections.safetensors"
+
+
+class Distill:
+    """Trains one student."""
+
+    Config = DistillConfig
+
+    def __init__(self, config: DistillConfig, workspace: Workspace) -> None:
+        self.config = config
+        self.data = prepare(config.task, workspace.cache)
+        found = teacher.read(config.teacher, workspace.cache)
+        distillation.check(config, self.data, found, workspace.cache)
+        torch.manual_seed(config.seed)
+        self.model = distillation.student(config, self.data, found, workspace.cache)
+        self.kind = distillation.architecture(config, found, workspace.cache)
+        self.matching = distillation.matching(config, self.kind, found)
+        self.lessons = Lessons(
+            found,
+            self.data,
+            config,
+            self.matching.of_teacher,
+            seed=config.seed,
+            precision=config.precision,
+            workspace=workspace,
+        )
+        self.loop = Loop(
+            self.model,
+            self.data,
+            Optimization(**config.model_dump(include=set(Optimization.model_fields))),
+            self._loss,
+            seed=config.seed,
+            device=workspace.device,
+            train=self.lessons.split,
+            beside=self.matching,
+        )
+        self.cost = costs(self.kind, self.model, self.data, workspace)
+
+    @staticmethod
+    def architecture(config: DistillConfig) -> Architecture | Own:
+        """What the config trains."""
+        cache = default_cache()
+        return distillation.architecture(config, teacher.read(config.teacher, cache), cache)
+
+    @staticmethod
+    def check(config: DistillConfig, data: Data) -> None:
+        """Raises ValueError, a line a fault, where config, teacher and data do not fit together."""
+        cache = default_cache()
+        distillation.check(config, data, teacher.read(config.teacher, cache), cache)
+
+    def advance(self) -> dict[str, Any]:
+        """The loop's report (see `Loop.advance`), and what the student costs (see `Train.advance`)."""
+        return {**self.loop.advance(), **self.cost}
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint (see `trainables.checkpoint`), with the projections of the matches beside it."""
+        signature = self.model.signature.model_dump() if isinstance(self.model, Classifier) else self.data.signature
+        about = {
+            "architecture": self.kind.model_dump(),
+            "signature": signature,
+            "task": self.config.task,
+            "config": self.config.model_dump(mode="json", exclude_unset=True),
+        }
+        checkpoint.save(folder, self.loop, about)
+        projections = {name: value.detach().cpu().contiguous() for name, value in self.matching.state_dict().items()}
+        save_file(projections, folder / _PROJECTIONS)
+
+    def load(self, folder: Path) -> None:
+        """Go on from a checkpoint, with this routine's settings; matches that it has not begin afresh."""
+        checkpoint.load(folder, self.loop)
+        known, found = self.matching.state_dict(), load_file(folder / _PROJECTIONS)
+        self.matching.load_state_dict({name: found.get(name, value) for name, value in known.items()})
+
+    def _loss(self, model: nn.Module, examples: Examples) -> Tensor:
+        config, epoch = self.config, self.loop.epoch
+        said_BC, theirs = self.lessons.taught(epoch, examples.rows, examples.inputs)
+        mix = mixed(examples, config.mixup, seed=config.seed, epoch=epoch)
+        with observed(model, self.matching.of_student) as own, mix.within(model) if config.mixup else nullcontext():
+            logits_BC: Tensor = model(**mix.inputs)
+        soft_B = mix.share * soft_targets(logits_BC, said_BC, config.temperature)
+        if config.mixup:
+            # Linear in the teacher's probabilities, so this is the loss of their mixture, but for a constant.
+            soft_B = soft_B + (1 - mix.share) * soft_targets(logits_BC, said_BC[mix.partner], config.temperature)
+        labels = self._labels(logits_BC, examples.targets, mix.alone)
+        loss: Tensor = config.soft_weight * soft_B.mean() + (1 - config.soft_weight) * labels
+        if not self.matching.pairs:
+            return loss
+        keep_BL = examples.inputs.get("keep", torch.ones_like(next(iter(own.values()))[..., 0], dtype=torch.bool))
+        matched: Tensor = self.matching(own, theirs, keep_BL & mix.alone[:, None])
+        return loss + matched
+
+    def _labels(self, logits_BC: Tensor, targets_B: Tensor, alone_B: Tensor) -> Tensor:
+        labelled_B = alone_B & (targets_B >= 0)
+        if not labelled_B.any():
+            return logits_BC.new_zeros(())
+        loss = label_loss(self.data, logits_BC[labelled_B], targets_B[labelled_B], self.config.label_smoothing)
+        return loss * labelled_B.float().mean()
+
+
+ROUTINE = Distill

@@ -1,0 +1,149 @@
+"""What a distillation is made of: its settings, the student that they begin with, the matches that they ask for."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from torch import nn
+
+from models.architecture import Architecture, Size
+from models.encoder import Classifier, build
+from models.importance import Kind
+from models.own import Own
+from tasks.task import Data
+from trainables import lessons, students, teacher
+from trainables.lessons import LessonSettings
+from trainables.matches import STANDARD, Match, Matching, pairs
+from trainables.matches import Kind as MatchKind
+from trainables.teacher import Teacher
+from trainables.train import Train, TrainConfig, make_model
+
+
+class DistillConfig(TrainConfig, LessonSettings):
+    """A student, its training as by labels alone, and what its teacher adds."""
+
+    teacher: str = Field(description="folder of an artifact, or of a trial's checkpoint")
+    student: str = Field(
+        default="scratch",
+        min_length=1,
+        description="scratch: of the architecture given; slices: evenly spaced layers of the teacher and their most "
+        "important heads, units and hidden dimensions, as many as given; else the folder of a checkpoint or artifact",
+    )
+    importance: Kind = Field(default="taylor", description="what slices are chosen by (see models.importance)")
+    freeze_embeddings: bool = Field(default=False, description="whether the token embeddings stay as they begin")
+    temperature: float = Field(default=2.0, gt=0, description="by which both models' logits are divided")
+    soft_weight: float = Field(
+        default=0.8, ge=0, le=1, description="of the teacher's answers; the labels have the rest"
+    )
+    hidden_weight: float = Field(default=0.0, ge=0, description="of all matches of hidden states")
+    attention_weight: float = Field(default=0.0, ge=0, description="of all matches of attention")
+    relation_weight: float = Field(default=0.0, ge=0, description="of all matches of relations")
+    relation_heads: Size | None = Field(
+        default=None, description="heads that relations are split into; null: the most that fit, up to the teacher's"
+    )
+    matches: tuple[Match, ...] = Field(default=STANDARD, description="which layers are compared with which")
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.student == "scratch":
+            return self
+        free = {"dropout", *(students.SIZES if self.student == "slices" else ())}
+        given = self.model_fields_set & {*Architecture.model_fields, "pretrained", "model"} - free
+        if given:
+            source = "the teacher" if self.student == "slices" else "that folder"
+            raise ValueError(
+                f"student is {self.student!r}, which takes all but {', '.join(sorted(free))} from {source}; leave out "
+                f"{', '.join(sorted(given))}"
+            )
+        return self
+
+
+def architecture(config: DistillConfig, found: Teacher, cache: Path) -> Architecture | Own:
+    """What a config's student is built from."""
+    if config.student == "scratch":
+        return Train.architecture(config)
+    given = config.model_dump(include=config.model_fields_set & {*students.SIZES})
+    dropout = config.model_dump(include=config.model_fields_set & {"dropout"})
+    if config.student == "slices":
+        return students.shape(found.architecture, given).model_copy(update=dropout)
+    return teacher.read(config.student, cache, "student").architecture.model_copy(update=dropout)
+
+
+def student(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> nn.Module:
+    """A config's student, as it begins."""
+    scratch = config.student == "scratch"
+    model: nn.Module = make_model(config, data.signature) if scratch else _begun(config, data, found, cache)
+    if config.freeze_embeddings:
+        model.get_submodule("front_end").requires_grad_(False)
+    return model
+
+
+def _begun(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> Classifier:
+    """With the weights of the teacher's slices, or of another checkpoint, and the config's own dropout."""
+    if config.student == "slices":
+        given = config.model_dump(include=config.model_fields_set & {*students.SIZES})
+        like = students.slices(found, given, students.scores(found, data, config.importance, cache))
+    else:
+        like = teacher.read(config.student, cache, "student").model
+    kind = architecture(config, found, cache)
+    assert isinstance(kind, Architecture)
+    model = build(kind, like.signature.model_dump())
+    model.load_state_dict(like.state_dict())
+    return model
+
+
+def matching(config: DistillConfig, student: Architecture | Own, found: Teacher) -> Matching:
+    """The matches of a config, as a loss."""
+    whole = found.architecture
+    weights: dict[MatchKind, float] = {
+        "hidden": config.hidden_weight,
+        "attention": config.attention_weight,
+        "relation": config.relation_weight,
+    }
+    if isinstance(student, Own):
+        return Matching([], whole, whole)
+    resolved = pairs(config.matches, weights, student.n_layers, whole.n_layers)
+    return Matching(resolved, student, whole, config.relation_heads)
+
+
+def check(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> None:
+    """Everything that can be told without training; ValueError with all of it."""
+    parts: list[Callable[[], None]] = [
+        partial(teacher.check, found, config.task, data, cache),
+        partial(_check_student, config, data, found, cache),
+    ]
+    faults = lessons.faults(config, data.signature)
+    for part in parts:
+        try:
+            part()
+        except ValueError as error:
+            faults += str(error).splitlines()
+    if faults:
+        raise ValueError("\n".join(faults))
+
+
+def _check_student(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> None:
+    kind = architecture(config, found, cache)
+    if config.student == "scratch":
+        Train.check(config, data)
+    elif config.student != "slices":
+        begun = teacher.read(config.student, cache, "student")
+        if begun.fingerprint == found.fingerprint:
+            raise ValueError(f"student: {config.student} is the teacher itself; choose another one, or slices")
+        teacher.check(begun, config.task, data, cache)
+    if isinstance(kind, Own):
+        _check_own(config)
+    matching(config, kind, found)
+
+
+def _check_own(config: DistillConfig) -> None:
+    given = [
+        name for name in ("hidden_weight", "attention_weight", "relation_weight", "mixup") if getattr(config, name)
+    ]
+    given += ["freeze_embeddings"] if config.freeze_embeddings else []
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} must be left out: of the network {config.model!r}, your own, no layers are known"
+        )
