@@ -29,7 +29,7 @@ from experiments.engine.events import (
     to_record,
 )
 from experiments.engine.ledger import Ledger, LedgerError
-from experiments.engine.loss import end, host, loss, survive_memory_kills
+from experiments.engine.loss import end, host, loss, survive_losses
 from experiments.engine.watch import Cancel, News, Watch
 from trainables.store import StorageError
 
@@ -67,6 +67,8 @@ class Bridge:
         self._watch = watch or Watch()
         self._clock = clock
         self._observers = observers
+        # Takes a Ray trial that waits for its resources out of Ray's queue; the scheduler knows how.
+        self.dequeue: Callable[[RayTrial], None] = lambda _: None
         self._segment_of: dict[str, int] = {}
         self._ray_trials: dict[int, RayTrial] = {}
         self._actors: dict[int, Any] = {}
@@ -119,9 +121,10 @@ class Bridge:
 
     def lost(self, ray_trial: RayTrial) -> None:
         """The segment's process went away, possibly before its first step (an idle actor that had died)."""
+        self._take_news()  # it may have been the watch that ended it
         number = self._segment_of.get(ray_trial.trial_id)
         if number in self.director.in_flight:
-            self._record_end(Lost(number, *loss(ray_trial), self._node(number)))
+            self._record_end(Lost(number, *loss(ray_trial, self._actors.get(number)), self._node(number)))
 
     def lost_before_it_ran(self, ray_trial: str) -> None:
         """The same, where Ray names the trial only."""
@@ -129,30 +132,30 @@ class Bridge:
         if number in self.director.in_flight:
             self.lost(self._ray_trials[number])
 
-    def sweep(self, stop: Callable[[RayTrial], None] = lambda _: None) -> None:
-        """Runs in every turn of Ray's loop: records what the watch found, ends what is due.
-
-        stop: takes a Ray trial that waits for its resources out of Ray's queue.
-        """
+    def sweep(self) -> None:
+        """Runs in every turn of Ray's loop: records what the watch found, ends what is due."""
         if self._watch.superseded:
             self.fault = StorageError("another driver has taken this run over; follow that one, or cancel it")
             raise self.fault
         self._look_after()
-        for news in self._watch.news():
-            self._take(news, stop)
+        self._take_news()
         for number in self.director.overdue():
-            self._end(number, Lost(number, "time", self.director.expired, self._node(number)), stop)
+            self._end(number, Lost(number, "time", self.director.expired, self._node(number)))
 
-    def _take(self, news: News, stop: Callable[[RayTrial], None]) -> None:
+    def _take_news(self) -> None:
+        for news in self._watch.news():
+            self._take(news)
+
+    def _take(self, news: News) -> None:
         match news:
             case Expired():
                 self.record(news)
             case Lost() if news.segment in self.director.in_flight:
                 self._record_end(replace(news, node=self._node(news.segment)))
             case Cancel():
-                self._cancel(news.trial, stop)
+                self._cancel(news.trial)
 
-    def _cancel(self, name: str, stop: Callable[[RayTrial], None]) -> None:
+    def _cancel(self, name: str) -> None:
         running = (trial for trial in self.director.trials.values() if trial.status == "running")
         trial = next((trial for trial in running if trial.id == name), None)
         if trial is None:
@@ -162,15 +165,15 @@ class Bridge:
         if number is None:
             self.record(event)
         else:
-            self._end(number, event, stop)
+            self._end(number, event)
 
-    def _end(self, number: int, event: Event, stop: Callable[[RayTrial], None]) -> None:
+    def _end(self, number: int, event: Event) -> None:
         """Records a segment's end and ends its process, or its waiting for one."""
         self._watch.end(number)
         ray_trial = self._ray_trials.get(number)
         self.record(event)
         if ray_trial is not None and number not in self._actors:
-            stop(ray_trial)
+            self.dequeue(ray_trial)
         self._forget(number)
 
     def _record_end(self, event: Failed | Lost) -> None:
@@ -240,7 +243,7 @@ class SegmentScheduler(TrialScheduler):
     def __init__(self, bridge: Bridge) -> None:
         super().__init__()
         self._bridge = bridge
-        survive_memory_kills()
+        survive_losses()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True
@@ -262,7 +265,8 @@ class SegmentScheduler(TrialScheduler):
         """Nothing is paused."""
 
     def choose_trial_to_run(self, tune_controller: TuneController) -> RayTrial | None:
-        self._bridge.sweep(tune_controller.stop_trial)
+        self._bridge.dequeue = tune_controller.stop_trial
+        self._bridge.sweep()
         return None
 
     def debug_string(self) -> str:

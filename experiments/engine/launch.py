@@ -145,7 +145,7 @@ def execute(bridge: Bridge, count: int) -> None:
     """
     os.environ.update(_TUNE_ENVIRONMENT)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(count + 2)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the ledger tells of failures
     with tempfile.TemporaryDirectory(prefix="fitformer-", ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(
             SegmentTrainable,

@@ -5,22 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private.state import actors
+from ray._private.state import actors, state
 from ray.air.execution._internal import RayActorManager
-from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+from ray.core.generated.common_pb2 import NodeDeathInfo
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial as RayTrial
 
 from experiments.engine.events import LossKind
 
 
-def loss(trial: RayTrial) -> tuple[LossKind, str]:
-    """Why a Ray trial ended without a result, in a class and a line."""
+def loss(trial: RayTrial, actor: Any | None) -> tuple[LossKind, str]:
+    """Why a Ray trial, run by an actor if it got one, ended without a result: a class and a line."""
     text = _text(trial)
-    if trial.run_metadata.num_failures == 0:  # Ray counts a failure unless the node was announced to go
-        return "preempted", "its node was taken back"
-    if _OUT_OF_MEMORY in text:
+    # Ray does not count such a failure, if it knows by then that it is one.
+    if trial.run_metadata.num_failures == 0 or (actor is not None and _announced(_node(actor))):
+        return (
+            "preempted",
+            "its node was taken back",
+        )
+    if "running low on memory" in text:
         return "memory", "its process was ended because the node ran out of memory"
-    if "its node has died" in text or "is unavailable" in text:
+    if any(words in text for words in ("its node has died", "NodeDiedError", "is unavailable")):
         return "node", "its node was lost"
     if "killed by `ray.kill`" in text:
         return "driver", "the process it was given had been ended for another trial"
@@ -43,27 +48,34 @@ def end(actor: Any) -> None:
 
 def host(actor: Any) -> str:
     """The name of the host an actor runs or ran on; empty where Ray has forgotten."""
-    node = actors(actor._actor_id.hex()).get("Address", {}).get("NodeID", "")
+    node = _node(actor)
     return next((str(entry["NodeManagerHostname"]) for entry in ray.nodes() if entry["NodeID"] == node), "")
 
 
-_OUT_OF_MEMORY = "the node ran out of memory: "
+def _node(actor: Any) -> str:
+    return str(actors(actor._actor_id.hex()).get("Address", {}).get("NodeID", ""))
 
 
-def survive_memory_kills() -> None:
-    """Makes the kill of a trial by Ray's memory monitor the loss of that trial.
+def _announced(node: str) -> bool:
+    """Whether it was known that a node would go, before it went or while it still had time."""
+    preempted = NodeDeathInfo.Reason.AUTOSCALER_DRAIN_PREEMPTED
+    gone = any(entry["NodeID"] == node and entry.get("DeathReason") == preempted for entry in ray.nodes())
+    return gone or node in state.get_draining_nodes()
 
-    Ray 2.60 answers the trial with an OutOfMemoryError, which Tune's actor manager does not know: it would end the
-    whole `Tuner.fit`.
+
+def survive_losses() -> None:
+    """Makes every loss of a trial's process the loss of that trial alone.
+
+    Tune's actor manager (Ray 2.60) knows two classes of errors. At others, such as the OutOfMemoryError with which a
+    trial is answered that Ray's memory monitor ended, it would end the whole `Tuner.fit`.
     """
     known = RayActorManager._actor_task_failed
-    if getattr(known, "survives_memory_kills", False):
+    if known.__module__ == __name__:
         return
 
     def failed(manager: RayActorManager, tracked_actor_task: Any, exception: Exception) -> None:
-        if isinstance(exception, OutOfMemoryError):
-            exception = RayActorError(error_msg=f"{_OUT_OF_MEMORY}{exception}")
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=f"{type(exception).__name__}: {exception}")
         known(manager, tracked_actor_task, exception)
 
-    failed.survives_memory_kills = True  # type: ignore[attr-defined]
     RayActorManager._actor_task_failed = failed

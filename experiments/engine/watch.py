@@ -131,8 +131,8 @@ class Watch:
             for segment, running in list(self._running.items()):
                 if now - running.heard > self._silence:
                     del self._running[segment]
-                    running.end()
                     self._news.put(Lost(segment, "hung", f"no report for {self._silence:g} s"))
+                    running.end()
 
     def _answer(self, requests: Store) -> None:
         try:
