@@ -33,6 +33,7 @@ class Toy:
         **changes,
     ):  # fmt: skip
         self.folder, self.environment = folder, {**environment, MARK: str(folder)}
+        self.cache = Path(environment["FITFORMER_CACHE"])
         self.storage, self.log, self.file = folder / "results", folder / "epochs.log", folder / "toy.yaml"
         options = {"log": str(self.log), "template": str(template), "seconds": seconds}
         options["faults"] = {f"{height(trial):.4f}": fault for trial, fault in (faults or {}).items()}
@@ -99,10 +100,14 @@ class Toy:
             assert time.monotonic() < until, f"nothing within {seconds} s"
             time.sleep(0.02)
 
+    def wait_or_end(self, driver, condition):
+        """Until the condition holds or the driver has ended."""
+        while driver.poll() is None and not condition():
+            time.sleep(0.01)
+
     def kill_at(self, driver, records=0, epochs=0):
         """SIGKILL once the ledger (on this disk) has so many lines and the log so many epochs. False: it had ended."""
-        while driver.poll() is None and (self.lines() < records or len(self.epochs()) < epochs):
-            time.sleep(0.01)
+        self.wait_or_end(driver, lambda: self.lines() >= records and len(self.epochs()) >= epochs)
         ended = driver.poll() is not None
         driver.kill()
         driver.wait()

@@ -1,0 +1,118 @@
+"""The driver killed, interrupted, started twice, started with other things (F8 to F11, F22 to F26), by whole runs."""
+
+import itertools
+import json
+import os
+import random
+import time
+
+import pytest
+
+from experiments.engine import strategies
+from experiments.engine.director import Director
+from experiments.engine.events import Lost, Reported, Started, from_record
+from experiments.engine.plan import prepare
+from experiments.engine.spec import load
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
+
+SLOTS = os.cpu_count() or 1
+PAIRS = list(itertools.product(strategies.find("SEARCHER"), strategies.find("SCHEDULER")))
+
+
+# Killed at random moments
+
+
+def test_killed_twice_it_ends_as_if_nothing_had_happened(experiment):
+    toy = experiment(trials=5, epochs=4, drawn=True, stage={"search": {"scheduler": {"name": "asha", "eta": 2}}})
+    assert killed(toy, 2, random.Random(time.time_ns())) == 2
+    toy.finish()
+    as_it_had_to_be(toy, kills=2)
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("searcher", "scheduler"), PAIRS)
+def test_killed_at_twenty_random_moments(experiment, searcher, scheduler):
+    search = {"searcher": searcher, "scheduler": scheduler}
+    toy = experiment(trials=16, epochs=9, drawn=True, seconds=0.05, stage={"search": search})
+    assert killed(toy, 20, random.Random(time.time_ns())) == 20
+    toy.finish()
+    as_it_had_to_be(toy, kills=20)
+
+
+def killed(toy, times, moments):
+    """How often a driver was killed before its end: by the clock, or soon after one to three more records."""
+    count = 0
+    for _ in range(times):
+        driver, known = toy.start(), toy.lines()
+        if moments.random() < 0.25:
+            time.sleep(moments.uniform(0.0, 4.0))
+        else:
+            toy.wait_or_end(driver, lambda known=known: toy.lines() >= known + 2 + moments.randint(1, 3))
+            time.sleep(moments.uniform(0.0, 0.3))
+        count += driver.poll() is None
+        driver.kill()
+        driver.wait()
+    return count
+
+
+def as_it_had_to_be(toy, kills):
+    """One run with exactly its trials; each decision the uninterrupted fold's; no work repeated but what was lost."""
+    run, trials = toy.run(), toy.trials()
+    assert run.finished
+    assert sorted(trial.number for trial in trials) == list(range(toy.spec["stages"][0]["trials"]))
+    assert len({json.dumps(trial.config) for trial in trials}) == len(trials)
+    assert {trial.status for trial in trials} <= {"completed", "stopped"}
+    events = [(event, record["verdict"]) for record in run.records if (event := from_record(record))]
+    same_decisions(toy, events)
+    from_the_last_checkpoint(events)
+    counts = toy.counts()
+    assert counts.keys() == {(trial.number, epoch) for trial in trials for epoch in range(1, int(trial.epochs) + 1)}
+    assert counts.total() - len(counts) <= kills * SLOTS
+    valid_frontier(toy, trials)
+
+
+def same_decisions(toy, events):
+    """Asked at each start, a director decides as recorded; one that hears of no interruption says the same."""
+    plan = prepare(load(str(toy.file)), toy.cache)
+    again, smooth = Director(plan.steps()), Director(plan.steps())
+    first, told = {}, set()
+    for event, verdict in events:
+        if isinstance(event, Started):
+            assert again.ask() == event.segment
+        assert again.tell(event) == verdict
+        if isinstance(event, Started) and event.segment.attempt == 0:
+            first[event.segment.stage, event.segment.trial] = event.segment.number
+            smooth.tell(event)
+        if isinstance(event, Reported):
+            segment = again.segments[event.segment]
+            key = segment.stage, segment.trial, event.epochs
+            if key not in told:
+                told.add(key)
+                smooth_event = Reported(first[key[:2]], event.epochs, event.metrics, event.checkpoint)
+                assert smooth.tell(smooth_event) == verdict
+
+
+def from_the_last_checkpoint(events):
+    """Every retry of a search begins at the last epoch its trial had reported."""
+    reached, of_segment = {}, {}
+    for event, _ in events:
+        if isinstance(event, Started):
+            of_segment[event.segment.number] = key = (event.segment.stage, event.segment.trial)
+            if event.segment.attempt and event.segment.stage == "search":
+                start = event.segment.start
+                assert (start.epochs if start else 0) == reached.get(key, 0)
+        if isinstance(event, Reported):
+            reached[of_segment[event.segment]] = event.epochs
+        if isinstance(event, Lost):
+            assert event.kind == "driver"
+
+
+def valid_frontier(toy, trials):
+    """The report's frontier is the best of the curves known in closed form, and it is what was shipped."""
+    report = json.loads(toy.cli("report", "--json"))
+    scores = {trial.id: trial.config["height"] * (1 - 0.5**trial.epochs) for trial in trials}
+    best = max(scores, key=scores.get)
+    assert report["stages"][0]["frontier"] == [best]
+    assert report["chosen"]["trial"] == best
