@@ -3,14 +3,15 @@
 import pytest
 
 import experiments.engine  # noqa: F401  it sets Ray's environment, which Ray reads when a test first imports it
-from tests.s3 import Server
 
 
 @pytest.fixture
 def s3(monkeypatch):
-    """An S3 server of this test; `s3.uri(bucket)` is where pyarrow finds it."""
-    for name, value in {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}.items():
-        monkeypatch.setenv(name, value)
+    """An S3 server, empty, with what its clients need in the environment."""
+    from tests.s3 import Server
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     server = Server()
     yield server
@@ -20,4 +21,4 @@ def s3(monkeypatch):
 @pytest.fixture
 def bucket(s3):
     """An empty folder of an object store."""
-    return s3.uri("runs", "results")
+    return s3.bucket("runs").replace("//runs", "//runs/results")

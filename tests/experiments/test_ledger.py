@@ -280,7 +280,7 @@ def test_records_wait_while_the_server_is_away(bucket, s3, monkeypatch):
 
 def test_server_that_refuses_is_told(bucket, s3):
     ledger = Ledger(Store(bucket))
-    s3.fails = lambda method, key: 403 if method == "PUT" else None
+    s3.refuses = lambda method, path: "AccessDenied" if method == "PUT" else None
     ledger.append(RECORDS[0])
     with pytest.raises(StorageError, match="could not be written .*ACCESS_DENIED.*; see to bucket, credentials"):
         ledger.sync()
