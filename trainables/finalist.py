@@ -17,6 +17,7 @@ from tasks.task import Data
 from trainables import checkpoint
 from trainables.data import prepare
 from trainables.parsing import parse
+from trainables.retokenized import as_read_by
 from trainables.routine import Workspace
 
 Json = dict[str, Any]
@@ -84,6 +85,7 @@ class Finalist:
     def _export(self, folder: Path) -> Json:
         place = self._workspace.fetch(self._config.checkpoint)
         model, architecture, config = checkpoint.load_model(place, self._config.model)
+        self._data = as_read_by(place, self._data, self._workspace.cache)
         record = self._data.record
         origin = artifact.Origin(
             name=f"{self._config.experiment} {self._config.trial}",

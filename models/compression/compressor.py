@@ -16,7 +16,7 @@ from torch import Tensor
 from models.architecture import Architecture, Size
 from models.encoder import Classifier
 from models.importance import Importance, Kind, Loss, importance
-from models.slicing import Keep, Places, sliced
+from models.slicing import Keep, Places, of_slice, sliced
 
 
 class Network(NamedTuple):
@@ -28,7 +28,10 @@ class Network(NamedTuple):
     tokenizer: str | None = None
 
     def sliced(self, keep: Keep) -> "Network":
-        """A smaller network (see `models.slicing`), with the tokenizer as it is."""
+        """A smaller network (see `models.slicing`), with the tokenizer as it is; this very one if nothing goes."""
+        whole = keep.tokens is None or len(keep.tokens) == self.signature["vocab_size"]
+        if whole and of_slice(self.architecture, keep) == self.architecture:
+            return self
         return Network(*sliced(self.model, self.architecture, self.signature, keep), self.tokenizer)
 
 
@@ -59,7 +62,11 @@ class Compressor(Protocol):
 
     def __init__(self, config: Any) -> None: ...
 
-    def compress(self, network: Network, context: Context) -> Network: ...
+    def size(self, network: Network) -> float:
+        """What a ratio is a share of, such as the mean number of heads in a layer."""
+
+    def compress(self, network: Network, context: Context) -> Network:
+        """A smaller network; the given one stays as it is."""
 
 
 class Share(BaseModel):

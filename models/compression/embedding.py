@@ -27,6 +27,10 @@ class Embedding:
     def __init__(self, config: EmbeddingConfig) -> None:
         self.config = config
 
+    def size(self, network: Network) -> float:
+        """Its rank, as a share of the full one."""
+        return (network.architecture.embedding_rank or network.architecture.d_model) / network.architecture.d_model
+
     def compress(self, network: Network, context: Context) -> Network:
         """See `models.compression.compressor.Compressor`."""
         if self.config.nothing:

@@ -1,5 +1,7 @@
 """Fewer attention heads (Michel et al. 2019, arXiv:1905.10650)."""
 
+import numpy as np
+
 from models.compression.compressor import Context, Network, Ranked, chosen
 from models.slicing import Keep
 
@@ -11,6 +13,10 @@ class Heads:
 
     def __init__(self, config: Ranked) -> None:
         self.config = config
+
+    def size(self, network: Network) -> float:
+        """Mean number of heads in a layer."""
+        return float(np.mean([layer.n_heads for layer in network.architecture.layers]))
 
     def compress(self, network: Network, context: Context) -> Network:
         """See `models.compression.compressor.Compressor`."""

@@ -23,6 +23,10 @@ class Hidden:
     def __init__(self, config: HiddenConfig) -> None:
         self.config = config
 
+    def size(self, network: Network) -> float:
+        """d_model."""
+        return network.architecture.d_model
+
     def compress(self, network: Network, context: Context) -> Network:
         """See `models.compression.compressor.Compressor`."""
         if self.config.nothing:

@@ -25,6 +25,10 @@ class Layers:
     def __init__(self, config: LayersConfig) -> None:
         self.config = config
 
+    def size(self, network: Network) -> float:
+        """How many there are."""
+        return network.architecture.n_layers
+
     def compress(self, network: Network, context: Context) -> Network:
         """See `models.compression.compressor.Compressor`."""
         there = network.architecture.n_layers

@@ -37,17 +37,33 @@ class LowRankProducts:
     def __init__(self, config: LowRankConfig) -> None:
         self.config = config
 
+    def size(self, network: Network) -> float:
+        """Weights of the products, as a share of those that they would have unfactored."""
+        return self._weights(network.architecture) / self._weights(network.architecture, whole=True)
+
     def compress(self, network: Network, context: Context) -> Network:
         """See `models.compression.compressor.Compressor`."""
         if self.config.nothing:
             return network
-        chosen: list[Part] = ["attention", "feed_forward"] if self.config.of == "both" else [self.config.of]
-        ranks = {f"{part}_rank": self._ranks(network.architecture, part) for part in chosen}
+        ranks = {f"{part}_rank": self._ranks(network.architecture, part) for part in self._chosen()}
         architecture = Architecture(**{**network.architecture.model_dump(), **ranks})
+        if self._weights(architecture) == self._weights(network.architecture):
+            return network
         moments = _moments(network, context) if self.config.importance == "activation" else {}
         tensors = _factored(network, architecture, moments)
         return network._replace(
             model=assembled(architecture, network.signature, tensors, network.model), architecture=architecture
+        )
+
+    def _chosen(self) -> list[Part]:
+        return ["attention", "feed_forward"] if self.config.of == "both" else [self.config.of]
+
+    def _weights(self, architecture: Architecture, whole: bool = False) -> int:
+        return sum(
+            product.weights
+            for layer in architecture.layers
+            for part in self._chosen()
+            for product in _of_part(architecture, layer, part, None if whole else getattr(layer, f"{part}_rank"))
         )
 
     def _ranks(self, architecture: Architecture, part: Part) -> int | tuple[int, ...]:
@@ -60,7 +76,8 @@ class LowRankProducts:
         most = min(getattr(sizes, f"{part}_rank") or architecture.d_model, *(min(p.n_in, p.n_out) for p in whole))
         if self.config.keep is not None:
             return self.config.kept(most, f"rank of {part} in layer {layer}")
-        allowed = (1 - self.config.ratio) * sum(product.weights for product in whole)
+        now = _of_part(architecture, sizes, part, getattr(sizes, f"{part}_rank"))
+        allowed = (1 - self.config.ratio) * sum(product.weights for product in now)
         fitting = [rank for rank in range(most, 0, -1) if rank % self.config.round_to == 0 or rank == 1]
         for rank in fitting:
             if sum(product.weights for product in _of_part(architecture, sizes, part, rank)) <= allowed:

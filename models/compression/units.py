@@ -1,5 +1,6 @@
 """Fewer units in the feed-forward (Kim and Awadalla 2020, arXiv:2010.13382)."""
 
+import numpy as np
 from pydantic import Field
 
 from models.architecture import Size
@@ -20,6 +21,10 @@ class Units:
 
     def __init__(self, config: UnitsConfig) -> None:
         self.config = config
+
+    def size(self, network: Network) -> float:
+        """Mean number of units in a layer."""
+        return float(np.mean([layer.d_ff for layer in network.architecture.layers]))
 
     def compress(self, network: Network, context: Context) -> Network:
         """See `models.compression.compressor.Compressor`."""

@@ -33,6 +33,10 @@ class Vocabulary:
     def __init__(self, config: VocabularyConfig) -> None:
         self.config = config
 
+    def size(self, network: Network) -> float:
+        """How many entries there are."""
+        return float(network.signature["vocab_size"])
+
     def compress(self, network: Network, context: Context) -> Network:
         """See `models.compression.compressor.Compressor`."""
         if self.config.nothing:

@@ -108,6 +108,7 @@ def test_it_is_smaller_gives_logits_of_the_same_shape_and_ships(kind, values, tm
     assert after[1] <= before[1] or found.architecture.embedding_rank != given.architecture.embedding_rank
     assert sum(p.numel() for p in found.model.parameters()) == after[0]
     assert found.model(**inputs(found.signature)).shape == (3, 5)
+    assert kind(kind.Config()).size(found) < kind(kind.Config()).size(given)
     ship(found, tmp_path)
 
 
