@@ -1,8 +1,12 @@
 """What each command of the command line does. Heavy libraries are imported where they are needed."""
 
+import json
 import math
+import secrets
 import tempfile
+import time
 from argparse import Namespace
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,12 +133,23 @@ def _run(spec: specs.Spec, options: Namespace, console: Console) -> int:
 
     storage: list[Store] = []
     faults = plans.faults_of(lambda: storage.append(runs.storage(options.storage)))
+    wait: list[float | None] = []
+    faults += plans.faults_of(lambda: wait.append(_seconds(options.wait)))
     plan = plans.prepare(spec, default_cache(), faults)
     _say_data(plan.data.record, console)
-    code, folder = running.run(plan, storage[0], console, address=options.address, new=options.new)
+    chosen = running.Options(options.address, options.new, options.accept_changes, wait[0])
+    code, store = running.run(plan, storage[0], console, chosen)
     launch.disconnect()
-    print_report(_summary(runs.find(storage[0], folder.name)), console)
+    print_report(_summary(runs.find(storage[0], store.name)), console)
     return code
+
+
+def _seconds(text: str | None) -> float | None:
+    """What --wait says: seconds, or 90s, 10m. Raises ValueError."""
+    try:
+        return specs.seconds(float(text) if text and text.replace(".", "", 1).isdecimal() else text)
+    except ValueError as error:
+        raise ValueError(f"--wait {error}") from None
 
 
 def _say_data(record: dict[str, Any], console: Console) -> None:
@@ -165,7 +180,7 @@ def _summary(found: runs.Run) -> dict[str, Any]:
     from experiments.engine.report.summary import summary
 
     director = history.fold(found.records)
-    told = summary(found.header, director, found.store.uri)
+    told = summary(found.header, director, found.store.shown)
     share = occupancy(found.records, [stage["name"] for stage in told["stages"]])
     return {
         **told,
@@ -179,28 +194,73 @@ def _summary(found: runs.Run) -> dict[str, Any]:
 
 
 def list_runs(options: Namespace, console: Console) -> Outcome:
-    """The runs there are, newest first."""
-    rows = [
-        {
-            "run": run.name,
-            "experiment": run.experiment,
-            "finished": run.finished,
-            "folder": run.store.shown,
-            "fault": run.fault,
-        }
-        for run in runs.every(runs.storage(options.storage))
-    ]
+    """The runs there are, newest first: damaged, running, finished (with which code), or unfinished."""
+    rows = [_listed(run) for run in runs.every(runs.storage(options.storage))]
     if options.json:
         return rows
     for row in rows:
-        status = "damaged" if row["fault"] else "finished" if row["finished"] else "unfinished"
-        console.print(f"{row['run']:<48} {status}  {row['fault']}".rstrip(), highlight=False, soft_wrap=True)
+        console.print(f"{row['run']:<48} {_state(row)}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
+def _listed(run: runs.Run) -> dict[str, Any]:
+    from experiments.engine.lease import Lease
+
+    return {
+        "run": run.name,
+        "experiment": run.experiment,
+        "finished": run.finished,
+        "code": run.records[-1].get("code") if run.finished else None,
+        "running": Lease.holder(run.store),
+        "folder": run.store.shown,
+        "fault": run.fault,
+    }
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["fault"]:
+        return f"damaged: {row['fault']}"
+    if row["running"]:
+        return f"running: pid {row['running'].get('pid')} on {row['running'].get('host')}"
+    return f"finished ({row['code']})" if row["finished"] else "unfinished"
+
+
+def cancel_run(options: Namespace, console: Console) -> Outcome:
+    """Asks the driver of a run to end it, or one of its trials."""
+    from experiments.engine.lease import Lease
+
+    found = runs.find(runs.storage(options.storage), options.run)
+    holder = Lease.holder(found.store)
+    if holder is None:
+        raise ValueError(f"run {found.name} has no driver, so there is nothing to cancel; see `runs list`")
+    if options.trial is not None:
+        _check_running(found, options.trial)
+    request = json.dumps({"cancel": options.trial}).encode()
+    found.store.write(f"requests/{time.time_ns():020d}-{secrets.token_hex(4)}.json", request)
+    asked = f"asked pid {holder.get('pid')} on {holder.get('host')} to end {options.trial or found.name}"
+    _say(console, asked + ("" if options.trial else "; the same command goes on from there"))
+    return 0
+
+
+def _check_running(found: runs.Run, name: str) -> None:
+    from experiments.engine import history
+
+    trials = {trial.id: trial for trial in history.fold(found.records).trials.values()}
+    running = ", ".join(trial.id for trial in trials.values() if trial.status == "running") or "none"
+    if name not in trials:
+        raise ValueError(f"run {found.name} has no trial {name!r}; running: {running}")
+    if trials[name].status != "running":
+        raise ValueError(f"trial {name!r} has ended already ({trials[name].status}); running: {running}")
+
+
 def delete_run(options: Namespace, console: Console) -> Outcome:
-    """Removes one run."""
+    """Removes one run that no driver works on."""
+    from experiments.engine.lease import Lease
+
     found = runs.find(runs.storage(options.storage), options.run, damaged=True)
+    holder = Lease.holder(found.store)
+    if holder is not None:
+        raise ValueError(f"run {found.name} is run by pid {holder.get('pid')}; cancel it first with `runs cancel`")
     runs.delete(found)
     console.print(f"deleted {found.store.shown}", highlight=False, markup=False, soft_wrap=True)
     return 0
@@ -210,8 +270,9 @@ def predict(options: Namespace, console: Console) -> Outcome:
     """Labels for one text or for every line of a file."""
     from models.predictor import Predictor
 
-    predictor = Predictor(_artifact(options))
     inputs = _inputs(options)
+    with _artifact(options) as folder:
+        predictor = Predictor(folder)
     answers = predictor.predict(inputs, top=options.top)
     if options.json:
         return [
@@ -229,10 +290,11 @@ def predict(options: Namespace, console: Console) -> Outcome:
     return 0
 
 
-def _artifact(options: Namespace) -> Path:
+def _artifact(options: Namespace) -> AbstractContextManager[Path]:
+    """The artifact's folder; that of a run in an object store is fetched for as long as it is needed."""
     folder = Path(options.artifact)
-    if folder.is_dir():
-        return folder
+    if folder.is_dir() and not runs.load(folder):
+        return nullcontext(folder)
     try:
         found = runs.find(runs.storage(options.storage), options.artifact)
     except ValueError as error:
@@ -240,7 +302,7 @@ def _artifact(options: Namespace) -> Path:
     told = _summary(found)
     if told["chosen"] is None:
         raise ValueError(f"run {found.name} has no chosen artifact; see `report {found.name}`")
-    return Path(told["chosen"]["artifact"])
+    return found.store.get(told["chosen"]["artifact"].removeprefix(f"{found.store.shown}/"))
 
 
 def _inputs(options: Namespace) -> list[Any]:

@@ -1,126 +1,207 @@
-"""Runs an experiment: finds or opens its run folder, folds the ledger, starts Ray, and ends with the report."""
+"""Runs an experiment: finds or opens its run folder, folds the ledger, starts Ray, and ends with an exit code."""
 
 import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
-from experiments.engine import fingerprint, interrupt, launch, runs
+from experiments.engine import fingerprint, interrupt, launch, precheck, runs
 from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director
 from experiments.engine.events import Lost, from_record
+from experiments.engine.lease import Lease
 from experiments.engine.ledger import Ledger, LedgerError
 from experiments.engine.plan import Plan
 from experiments.engine.report.live import LiveView
 from experiments.engine.report.summary import choice, chosen
 from experiments.engine.retention import Retention
 from experiments.engine.watch import Watch
+from trainables.parsing import ParseError
 from trainables.store import Store
 
-DONE, NO_VALID_TRIAL = 0, 4
-_LIBRARIES = ("torch", "ray", "ConfigSpace", "onnxruntime", "tokenizers", "numpy")
+DONE, TOO_MANY_FAILED, NO_VALID_TRIAL = 0, 3, 4
+Json = dict[str, Any]
+
 # Kept of a time budget for what comes after the searches: export, measurement, test.
 _RESERVE = 0.15
+# Of the ten seconds in which everything has ended after a signal.
+_SYNC_S, _RELEASE_S, _VIEW_S = 2.5, 1.0, 0.5
 
 
-def run(
-    plan: Plan, storage: Store, console: Console, *, address: str | None = None, new: bool = False
-) -> tuple[int, Store]:
-    """Runs the plan to its end, or on from where an unfinished run of equal fingerprint stopped.
-
-    An exit code, and the run's folder.
+@dataclass(frozen=True)
+class Options:
+    """What the command line says besides the experiment: a cluster to join, whether to start afresh, whether to go on
+    with what has changed, and how many seconds to wait for the cluster to grow.
     """
-    known = None if new else runs.unfinished(storage, plan.spec.name)
-    if known and known.header["fingerprint"] != fingerprint.short(plan.fingerprint()):
-        known = None
-    launch.connect(address)
-    resources = launch.resources(plan.spec.resources.cpu, plan.spec.resources.gpu)
-    folder = known.store if known else runs.create(storage, plan.spec.name)
-    with Ledger(folder) as book:
+
+    address: str | None = None
+    new: bool = False
+    accept_changes: bool = False
+    wait: float | None = None
+
+
+def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple[int, Store]:
+    """Runs the plan to its end, or on from where the newest unfinished run of the same name stopped.
+
+    An exit code, and the run's store. Raises ParseError, with nothing written, where it cannot go on or start, and
+    StorageError.
+    """
+    known = None if options.new else runs.unfinished(storage, plan.spec.name)
+    now = plan.fingerprint()
+    changes = _accepted(known, now, options) if known else []
+    say = _sayer(console)
+    with ExitStack() as stack:
+        lease = stack.enter_context(Lease.take(known.store)) if known else None
+        launch.connect(options.address)
+        resources = precheck.check(plan, storage, say, wait=options.wait, used=_bytes(known))
+        store = known.store if known else runs.create(storage, plan.spec.name)
+        lease = lease or stack.enter_context(Lease.take(store))
+        interrupt.before_end(lease.close, _RELEASE_S)
+        book = stack.enter_context(Ledger(store))
+        interrupt.resumable("the same command goes on from here")
+        interrupt.before_end(book.sync, _SYNC_S)
+        say(f"{'resumes' if known else 'run'} {store.shown}")
         director = Director(plan.steps())
-        used = resume(director, book) if known else _open(plan, folder, book)
-        console.print(f"{'resumes' if known else 'run'} {folder.shown}", markup=False, highlight=False, soft_wrap=True)
-        _search(plan, director, book, console, resources=resources, deadline=_deadline(plan.spec.time, used))
-        final = chosen(director, plan.spec.resolved())
-        book.append({"event": "finished", "at": time.time(), "chosen": final.id if final else None})
-    return (DONE if final else NO_VALID_TRIAL), folder
+        if known:
+            store.delete("requests")  # what was asked of an earlier driver
+            _resume(plan, director, book, changes, now)
+        else:
+            _open(plan, store, book, now)
+        session = Session(plan, store, book, lease, console)
+        lag = session.work(director, resources)
+        return _finish(plan, director, book, lag, say), store
 
 
-def _search(
-    plan: Plan,
-    director: Director,
-    book: Ledger,
-    console: Console,
-    *,
-    resources: launch.Resources,
-    deadline: float | None,
-) -> None:
-    slots, folder = launch.slots(resources), book.store
-    watch = Watch(search_seconds=None if deadline is None else deadline - time.time())
-    view = LiveView(director, plan.expected(), choice(plan.spec.resolved()), console)
-    bridge = Bridge(
-        director,
-        book,
-        plan.job(director, folder.uri, {"cpu": resources.cpu, "gpu": resources.gpu}),
-        slots=lambda: launch.slots(resources),
-        watch=watch,
-        observers=(Retention(director, book, folder, plan.spec.objectives), view),
-    )
-    book.append({"event": "session", "slots": slots, "at": time.time()})
-    interrupt.resumable("the same command goes on from here")
-    interrupt.before_end(book.sync, 3.0)
-    for number in sorted(director.in_flight):
-        bridge.record(Lost(number, "driver", "the driver ended"))
-    with view, watch:
-        launch.execute(bridge, slots)
+def _sayer(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _deadline(budget: float | None, used: float) -> float | None:
-    return None if budget is None else time.time() + budget * (1 - _RESERVE) - used
+def _accepted(known: runs.Run, now: Json, options: Options) -> list[str]:
+    """How the plan differs from the run it would go on with. Raises ParseError where that was not accepted."""
+    changes = fingerprint.differences(fingerprint.newest(known.records), now)
+    if changes and not options.accept_changes:
+        way_out = f"run {known.name} was begun otherwise; go on all the same with --accept-changes, or start with --new"
+        raise ParseError([*changes, way_out])
+    return changes
 
 
-def _open(plan: Plan, folder: Store, book: Ledger) -> float:
-    folder.write("experiment.yaml", plan.spec.to_yaml().encode())
+def _bytes(known: runs.Run | None) -> float:
+    """What a run takes on disk already."""
+    if known is None or known.store.local is None:
+        return 0.0
+    return float(sum((known.store.local / name).stat().st_size for name in known.store.names()))
+
+
+@dataclass(frozen=True)
+class Session:
+    """One driver's work on a run."""
+
+    plan: Plan
+    store: Store
+    book: Ledger
+    lease: Lease
+    console: Console
+
+    def work(self, director: Director, resources: launch.Resources) -> float:
+        """Runs trials until the director is done; the most seconds that the storage was behind."""
+        plan, book, slots = self.plan, self.book, launch.slots(resources)
+        view = LiveView(director, plan.expected(), choice(plan.spec.resolved()), self.console, lag=lambda: book.lag)
+        watch = self._watch()
+        bridge = Bridge(
+            director,
+            book,
+            plan.job(director, self.store.uri, {"cpu": resources.cpu, "gpu": resources.gpu}),
+            slots=lambda: launch.slots(resources),
+            watch=watch,
+            observers=(self._retention(director, view), view),
+        )
+        book.append({"event": "session", "slots": slots, "at": time.time()})
+        for number in sorted(director.in_flight):
+            bridge.record(Lost(number, "driver", "the driver ended"))
+        interrupt.before_end(view.close, _VIEW_S)
+        with view, watch:
+            launch.execute(bridge, slots)
+        return view.worst_lag
+
+    def _retention(self, director: Director, view: LiveView) -> Retention:
+        return Retention(director, self.book, self.store, self.plan.spec.objectives)
+
+    def _watch(self) -> Watch:
+        """Deadlines are of the whole run: what earlier sessions used is gone."""
+        spec = self.plan.spec
+        left = None if spec.time is None else spec.time - used(self.book.records)
+        return Watch(
+            silence=spec.silence,
+            search_seconds=None if left is None or spec.time is None else left - _RESERVE * spec.time,
+            seconds=left,
+            requests=self.store / "requests",
+            superseded=self.lease.lost,
+        )
+
+
+def _open(plan: Plan, store: Store, book: Ledger, now: Json) -> None:
+    store.write("experiment.yaml", plan.spec.to_yaml().encode())
     book.append(
         {
             "event": "opened",
             "spec": plan.spec.resolved(),
-            "fingerprint": fingerprint.short(plan.fingerprint()),
+            "fingerprint": now,
             "data": plan.data.record,
             "labels": list(plan.data.labels),
-            "versions": {name: version(name) for name in _LIBRARIES},
-            "machine": {"host": platform.node(), "python": platform.python_version(), "cores": os.cpu_count()},
+            "machine": {"host": platform.node(), "cores": os.cpu_count()},
             "command": sys.argv,
             "at": time.time(),
         }
     )
     book.sync()
-    return 0.0
 
 
-def resume(director: Director, book: Ledger) -> float:
-    """Folds the ledger into the director; the seconds that earlier sessions used.
+def _resume(plan: Plan, director: Director, book: Ledger, changes: Sequence[str], now: Json) -> None:
+    """Folds the ledger into the director, and writes down what is no longer as it was."""
+    spec = plan.spec.resolved()
+    same = not changes and spec == newest_spec(book.records)
+    replay(director, book.records, checked_from=_decided_from(book.records) if same else len(book.records))
+    book.append({"event": "resumed", "at": time.time(), **({} if same else {"spec": spec})})
+    if changes:
+        accepted = {"changes": list(changes), "spec": spec, "fingerprint": now, "data": plan.data.record}
+        book.append({"event": "accepted", **accepted, "at": time.time()})
+    book.sync()
 
-    Raises LedgerError where a decision comes out differently than it was recorded: other code wrote it.
+
+def newest_spec(records: Sequence[Json]) -> Json:
+    """The spec a run has now: as opened, resumed, or last accepted."""
+    return next((dict(record["spec"]) for record in reversed(records) if "spec" in record), {})
+
+
+def _decided_from(records: Sequence[Json]) -> int:
+    """From which record on this spec and this code decided: after the last that changed one of them."""
+    return max((index for index, record in enumerate(records) if "spec" in record), default=0)
+
+
+def replay(director: Director, records: Sequence[Json], *, checked_from: int = 0) -> None:
+    """Folds the records into the director, each verdict as it was recorded.
+
+    Raises LedgerError where, from the record `checked_from` on, this code decides otherwise: other code wrote it.
     """
-    for number, record in enumerate(book.records, start=1):
+    for index, record in enumerate(records):
         event = from_record(record)
-        if event is not None and director.tell(event) != record["verdict"]:
+        if event is None:
+            continue
+        verdict = director.tell(event, record["verdict"])
+        if verdict != record["verdict"] and index >= checked_from:
             raise LedgerError(
-                f"{book.store.shown}: record {number} has the verdict {record['verdict']!r}, this code decides "
-                "otherwise; start afresh with --new"
+                f"record {index + 1} of the ledger holds the verdict {record['verdict']!r}, this code decides "
+                f"{verdict!r}; start afresh with --new"
             )
-    used = _used(book.records)
-    book.append({"event": "resumed", "at": time.time()})
-    return used
 
 
-def _used(records: Sequence[dict[str, Any]]) -> float:
+def used(records: Sequence[Json]) -> float:
     """Seconds from the begin of each session to its last record."""
     total, begun, last = 0.0, 0.0, 0.0
     for record in records:
@@ -128,3 +209,13 @@ def _used(records: Sequence[dict[str, Any]]) -> float:
             total, begun = total + last - begun, record["at"]
         last = record["at"]
     return total + last - begun
+
+
+def _finish(plan: Plan, director: Director, book: Ledger, lag: float, say: Callable[[str], None]) -> int:
+    final = chosen(director, plan.spec.resolved())
+    code = TOO_MANY_FAILED if director.given_up else DONE if final else NO_VALID_TRIAL
+    if director.given_up:
+        say(f"given up: {director.given_up}")
+    ended = {"chosen": final.id if final else None, "code": code, "lag": round(lag, 1), "given_up": director.given_up}
+    book.append({"event": "finished", "at": time.time(), **ended})
+    return code

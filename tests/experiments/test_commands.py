@@ -1,13 +1,17 @@
 """The command line without Ray: what reads, and what is refused."""
 
 import json
+import os
 
 import pytest
 
 from experiments import __main__ as command_line
 from experiments import commands
 from experiments.engine import fit, runs
+from experiments.engine.events import Reported, Segment, Started, to_record
+from experiments.engine.lease import Lease
 from experiments.engine.ledger import Ledger
+from trainables.store import StorageError
 
 
 @pytest.fixture
@@ -59,7 +63,10 @@ BAD = {
     "unknown experiment": (["run", "quickstrat"], "there is no experiment 'quickstrat'; did you mean 'quickstart'?"),
     "unknown key": (["run", "quickstart", "--set", "stages.search.trails=5"], "did you mean 'trials'?"),
     "no trials": (["run", "quickstart", "--set", "stages.search.trials=0"], "trials must be at least 1, got 0"),
-    "other storage": (["run", "quickstart", "--storage", "ftp://x/y"], "storage 'ftp://x/y' must be a path or begin with one of"),
+    "other storage": (
+        ["run", "quickstart", "--storage", "ftp://x/y"],
+        "storage 'ftp://x/y' must be a path or begin with one of",
+    ),
     "missing data": (["fit", "there-is-none.csv", "--label", "y"], "there-is-none.csv"),
     "no run": (["report"], "there is no run yet"),
     "unknown run": (["report", "quickstart-20260101-abcd"], "run 'quickstart-20260101-abcd' does not exist"),
@@ -137,7 +144,7 @@ def opened(storage, name="tiny", finished=False):
     with Ledger(folder) as book:
         book.append({"event": "opened", "fingerprint": "f", "spec": {"name": name}, "data": {}, "at": 0})
         if finished:
-            book.append({"event": "finished", "at": 1})
+            book.append({"event": "finished", "code": 0, "at": 1})
     return folder
 
 
@@ -148,6 +155,122 @@ def test_runs_are_listed_and_deleted(cli, tmp_path):
     assert cli("runs", "delete", folder.name)[0] == 0
     assert not folder.exists()
     assert (tmp_path / "results" / "notes").exists()
+
+
+def worked_on(storage, *events):
+    """A run with a search and these events, as its driver left it."""
+    store = runs.create(storage, "tiny")
+    spec = {"name": "tiny", "stages": [{"name": "search", "trials": 2}], "objectives": {"val_accuracy": "max"}}
+    with Ledger(store) as book:
+        book.append({"event": "opened", "fingerprint": {}, "spec": spec, "data": {}, "at": 0})
+        for event in events:
+            book.append({**to_record(event), "verdict": "stop", "at": 1})
+    return store
+
+
+def segment(number, trial):
+    return Started(Segment(number, "search", trial, 0, {}, 1))
+
+
+@pytest.fixture
+def driven(tmp_path):
+    """A run that this process holds the lease of: search-000 is done, search-001 runs."""
+    done = Reported(0, 1, {"val_accuracy": 0.5})
+    store = worked_on(tmp_path / "results", segment(0, 0), done, segment(1, 1))
+    with Lease.take(store):
+        yield store
+
+
+@pytest.mark.parametrize("trial", [(), ("search-001",)])
+def test_cancelling_asks_the_driver(cli, driven, trial):
+    code, out, err = cli("runs", "cancel", driven.name, *trial)
+    assert (code, err) == (0, [])
+    assert f"asked pid {os.getpid()} on " in out
+    (name,) = driven.names("requests")
+    assert json.loads(driven.read(name)) == {"cancel": trial[0] if trial else None}
+
+
+@pytest.mark.parametrize(
+    ("trial", "message"),
+    [
+        ("search-000", "trial 'search-000' has ended already (completed); running: search-001"),
+        ("search-009", "has no trial 'search-009'; running: search-001"),
+        ("../x", "has no trial '../x'; running: search-001"),
+    ],
+)
+def test_what_does_not_run_is_not_cancelled(cli, driven, trial, message):
+    code, _, err = cli("runs", "cancel", driven.name, trial)
+    assert code == 2
+    assert message in err[0]
+    assert driven.names("requests") == []
+
+
+def test_run_without_a_driver_is_not_cancelled(cli, tmp_path):
+    store = worked_on(tmp_path / "results")
+    code, _, err = cli("runs", "cancel", store.name)
+    assert (code, err) == (
+        2,
+        [f"fitformer: run {store.name} has no driver, so there is nothing to cancel; see `runs list`"],
+    )
+
+
+def test_run_with_a_driver_is_not_deleted(cli, driven):
+    code, _, err = cli("runs", "delete", driven.name)
+    assert code == 2
+    assert f"is run by pid {os.getpid()}; cancel it first" in err[0]
+    assert driven.exists("ledger.jsonl")
+
+
+def test_listing_says_how_each_run_stands(cli, tmp_path, driven):
+    ended, left, broken = (
+        opened(tmp_path / "results", finished=True),
+        *(worked_on(tmp_path / "results") for _ in range(2)),
+    )
+    text = (broken.local / "ledger.jsonl").read_text()
+    (broken.local / "ledger.jsonl").write_text(text.replace("tiny", "tinx"))
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in cli("runs", "list")[1].splitlines()}
+    assert lines[driven.name].startswith(f"running: pid {os.getpid()} on ")
+    assert lines[ended.name] == "finished (0)"
+    assert lines[left.name] == "unfinished"
+    assert lines[broken.name].startswith("damaged: ")
+    rows = {row["run"]: row for row in json.loads(cli("runs", "--json")[1])}
+    assert (rows[ended.name]["code"], rows[left.name]["code"]) == (0, None)
+    assert rows[driven.name]["running"]["pid"] == os.getpid()
+
+
+def test_options_may_stand_between_the_words(cli, driven):
+    assert cli("runs", "cancel", driven.name, "--storage", "results", "search-001")[0] == 0
+    with pytest.raises(SystemExit) as refused:
+        cli("predict", "a", "--top", "3", "text", "and more")
+    assert refused.value.code == 2
+    code, _, err = cli("predict", "nowhere", "--top", "3", "text")
+    assert code == 2
+    assert "artifact 'nowhere' is neither a folder nor a run" in err[-1]
+
+
+def test_storage_that_fails_is_code_five(cli, monkeypatch):
+    def failing(*_):
+        raise StorageError("storage: x could not be written (No space left on device); make room there")
+
+    monkeypatch.setattr(commands, "report", failing)
+    code, _, err = cli("report")
+    assert (code, err) == (5, ["fitformer: storage: x could not be written (No space left on device); make room there"])
+
+
+@pytest.mark.parametrize(
+    ("wait", "message"),
+    [
+        ("soon", "--wait must be seconds above 0, or text such as 90s, 10m or 2h, got 'soon'"),
+        ("0", "got 0"),
+        ("-1", "got '-1'"),
+    ],
+)
+def test_wait_is_a_time(cli, wait, message):
+    code, _, err = cli("run", "digits", f"--wait={wait}")
+    assert code == 2
+    assert message in err[0]
+    assert commands._seconds("10m") == 600
+    assert commands._seconds("90") == 90
 
 
 @pytest.mark.parametrize(
