@@ -131,7 +131,7 @@ def architecture(folder_or_name: str | Path) -> Architecture:
     Raises ValueError, a line a fault, for a model that is not of the BERT family.
     """
     path = folder(folder_or_name)
-    config, family = _config(path)
+    config, family = read_config(path)
     if faults := _size_faults(path, config, family) or _config_faults(path, config, family):
         raise ValueError("\n".join(faults))
     fields = {name: config[key] for name, key in family.settings.items()}
@@ -146,9 +146,9 @@ def load_into(model: Classifier, folder_or_name: str | Path) -> None:
     a fault, where sizes or kinds disagree and where tensors are missing or not known.
     """
     path = folder(folder_or_name)
-    pretrained, family = architecture(path), _config(path)[1]
-    with _open(path) as file:
-        names = {_canonical(name, family): name for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+    pretrained, family = architecture(path), read_config(path)[1]
+    with open_weights(path) as file:
+        names = {canonical(name, family): name for name in file.keys()}  # noqa: SIM118 (it is no mapping)
         if faults := _tensor_faults(path, set(names), family, pretrained.n_layers):
             raise ValueError("\n".join(faults))
         read: _Read = lambda name: file.get_tensor(names[name])  # noqa: E731
@@ -176,7 +176,8 @@ def _fetch(name: str) -> Path:
         ) from error
 
 
-def _config(path: Path) -> tuple[dict[str, Any], _Family]:
+def read_config(path: Path) -> tuple[dict[str, Any], _Family]:
+    """config.json of a model's folder, and how that kind names things. ValueError where it is of no known kind."""
     file = path / "config.json"
     if not file.is_file():
         raise ValueError(f"{path} has no config.json, must be a folder written by save_pretrained; check the path")
@@ -221,7 +222,8 @@ def _config_faults(path: Path, config: dict[str, Any], family: _Family) -> list[
     return faults
 
 
-def _open(path: Path) -> Any:
+def open_weights(path: Path) -> Any:
+    """The folder's safetensors file, opened. ValueError where there is none."""
     weights = path / _WEIGHTS
     if weights.is_file():
         try:
@@ -236,7 +238,7 @@ def _open(path: Path) -> Any:
     )
 
 
-def _canonical(name: str, family: _Family) -> str:
+def canonical(name: str, family: _Family) -> str:
     """Without the prefix that a model with a head puts before its encoder, and with today's names of norms."""
     prefix = next(key for key, value in _FAMILIES.items() if value is family)
     name = name.removeprefix(f"{prefix}.")

@@ -84,7 +84,7 @@ def special_tokens(tokenizer: Path) -> Ids:
 
 def nearest(table_VD: NDArray[np.float32], among: Ids, k: int = NEIGHBOURS) -> Ids:
     """For each token of `among` the k others with the nearest embeddings by cosine, (V, k); -1 for all the rest."""
-    k = min(k, len(among) - 1)
+    k = max(0, min(k, len(among) - 1))
     found = np.full((len(table_VD), k), -1, np.int32)
     unit_ND = table_VD[among] / np.maximum(np.linalg.norm(table_VD[among], axis=1, keepdims=True), 1e-12)
     for start in range(0, len(among), _BLOCK):

@@ -24,7 +24,9 @@ from trainables.train import Train, TrainConfig, make_model
 class DistillConfig(TrainConfig, LessonSettings):
     """A student, its training as by labels alone, and what its teacher adds."""
 
-    teacher: str = Field(description="folder of an artifact, or of a trial's checkpoint")
+    teacher: str = Field(
+        description="folder of an artifact, of a trial's checkpoint or of a Hugging Face classifier, or the name of one"
+    )
     student: str = Field(
         default="scratch",
         min_length=1,
@@ -125,6 +127,11 @@ def check(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> Non
 
 
 def _check_student(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> None:
+    if config.student == "slices" and found.kind == "pretrained":
+        raise ValueError(
+            "student is 'slices', must be scratch for a teacher of Hugging Face, whose head is not ours; or fine-tune "
+            "that with routine train, and let the result be the teacher"
+        )
     kind = architecture(config, found, cache)
     if config.student == "scratch":
         Train.check(config, data)

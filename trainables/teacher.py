@@ -1,4 +1,4 @@
-"""A trained classifier that students learn from: an artifact of ours, or the checkpoint of a trial."""
+"""A trained classifier that students learn from: an artifact, the checkpoint of a trial, or one of Hugging Face's."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models import pretrained_classifier
 from models.architecture import Architecture
 from models.encoder import Classifier
 from tasks import cache
@@ -21,7 +22,8 @@ from trainables.losses import observed
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher in a folder. role: what messages call it. fingerprint: of its weights and its config."""
+    """A teacher in a folder. role: what messages call it. kind: artifact, checkpoint or pretrained. config: its
+    architecture and signature, and what its kind has besides. fingerprint: of its weights and its config.json."""
 
     role: str
     folder: Path
@@ -37,8 +39,10 @@ class Teacher:
     @cached_property
     def model(self) -> Classifier:
         """The network, ready to answer; read when it is first needed, which it often is not."""
-        if self.kind == "checkpoint":
-            model: Any = checkpoint.load_model(self.folder)[0]
+        if self.kind == "pretrained":
+            model: Any = pretrained_classifier.load(pretrained_classifier.describe(self.folder))
+        elif self.kind == "checkpoint":
+            model = checkpoint.load_model(self.folder)[0]
         else:
             from models import artifact  # with onnxruntime, which training does without
 
@@ -55,38 +59,55 @@ class Teacher:
 
 
 def read(place: str, cache_folder: Path, role: str = "teacher") -> Teacher:
-    """The teacher in a folder: an artifact, or the checkpoint of a trial. ValueError where there is neither."""
+    """The teacher in a folder, or of a name on the Hugging Face hub. Raises ValueError where there is none."""
     folder = Path(place).expanduser()
-    config = _config(folder, f"{role}: {place}")
+    if not folder.is_dir() or _is_pretrained(folder):
+        folder, kind, config = _pretrained(place, role)
+    else:
+        config = _config(folder, f"{role}: {place}")
+        kind = "artifact" if "sha256" in config else "checkpoint"
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise ValueError(f"{role}: {place} lacks model.safetensors; copy the whole folder again")
     digests = [cache.digest(path, cache_folder) for path in (weights, folder / "config.json")]
     cache.remember({weights: digests[0]}, cache_folder)
-    kind = "artifact" if "sha256" in config else "checkpoint"
     return Teacher(role, folder, kind, config, cache.fingerprint({"files": digests}))
 
 
-def _config(folder: Path, subject: str) -> dict[str, Any]:
-    if not (folder / "config.json").is_file():
-        raise ValueError(
-            f"{subject} has no config.json, must be an artifact or a checkpoint of a trial; check the path"
-        )
+def _is_pretrained(folder: Path) -> bool:
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        return "model_type" in json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _pretrained(place: str, role: str) -> tuple[Path, str, dict[str, Any]]:
+    try:
+        found = pretrained_classifier.describe(place)
     except ValueError as error:
-        raise ValueError(f"{subject} has a config.json that is no JSON: {error}; copy the folder again") from None
+        raise ValueError("\n".join(f"{role}: {line}" for line in str(error).splitlines())) from None
+    config = {"architecture": found.architecture.model_dump(), "signature": found.signature, "labels": found.labels}
+    return found.folder, "pretrained", config
+
+
+def _config(folder: Path, subject: str) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{subject} has no config.json, must be an artifact or a trial's checkpoint; check the path")
+    try:
+        config = dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{subject} has a config.json that is damaged: {error}; copy the folder again") from None
     if not {"architecture", "signature"} <= set(config) or not {"sha256", "task"} & set(config):
         raise ValueError(
-            f"{subject} is neither an artifact nor a checkpoint of a trial; fine-tune a pretrained model first "
-            "(routine train), or export one"
+            f"{subject} is neither an artifact nor a checkpoint of a trial nor of Hugging Face; give the folder of one"
         )
     if "model" in config["architecture"]:
         raise ValueError(
             f"{subject} is of the network {config['architecture']['model']!r}, must be an encoder of ours; choose "
             "another one"
         )
-    return dict(config)
+    return config
 
 
 def check(teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: Path) -> None:
@@ -95,7 +116,8 @@ def check(teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: P
         return
     labels, tokenizer = _knowledge(teacher, cache_folder)
     faults = _size_faults(teacher, data.signature)
-    if labels != list(data.labels):
+    told = list(map(str, data.labels)) if teacher.kind == "pretrained" else list(data.labels)
+    if labels != told:
         faults.append(f"tells {_some(labels)}, must tell the data's labels {_some(list(data.labels))}")
     if tokenizer is not None and "tokenizer.json" in data.files:
         faults += _vocabulary_faults(tokenizer, data.files["tokenizer.json"])
@@ -107,7 +129,7 @@ def check(teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: P
 
 def _knowledge(teacher: Teacher, cache_folder: Path) -> tuple[list[Any], Path | None]:
     """Labels and tokenizer."""
-    if teacher.kind == "artifact":
+    if teacher.kind != "checkpoint":
         path = teacher.folder / "tokenizer.json"
         return list(teacher.config["labels"]), path if path.is_file() else None
     known = prepare(teacher.config["task"], cache_folder)

@@ -201,6 +201,10 @@ def test_nearest_embeddings():
     assert (found[:5] == -1).all()
     assert (found[55:] == -1).all()
     assert nearest(table, among[:3], 15).shape == (60, 2)
+    alone = Vocabulary(VOCABULARY.special, nearest(table, among[:0]))
+    assert alone.nearest.shape == (60, 0)
+    split = augment(split_of([[10, 11]]), Augmentation(neighbours=1.0), alone, max_length=9, seed=0, epoch=0).split
+    assert texts_of(split) == [[10, 11]]
 
 
 def test_special_tokens_of_a_tokenizer(tmp_path):

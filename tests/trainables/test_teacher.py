@@ -130,6 +130,25 @@ def test_images(workspace, tmp_path):
     assert said.feature("hidden.4", np.arange(3)).shape == (3, 5, 16)
 
 
+def test_a_classifier_of_hugging_face(room, taught, workspace, tmp_path):
+    from transformers import BertConfig, BertForSequenceClassification
+
+    names = dict(enumerate(["dog", "bird", "cat"]))
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    vocabulary = {"vocab_size": taught.data.signature["vocab_size"], "max_position_embeddings": 128}
+    model = BertForSequenceClassification(BertConfig(id2label=names, num_labels=3, **sizes, **vocabulary)).eval()
+    model.save_pretrained(tmp_path)
+    shutil.copy(taught.data.files["tokenizer.json"], tmp_path)
+    found = teacher.read(str(tmp_path), workspace.cache)
+    teacher.check(found, taught.config.task, taught.data, workspace.cache)
+    said = answers(found, taught.data.splits["train"], KEY, tmp_path, names=["hidden.2"], precision="fp32")
+    batch = taught.data.splits["train"].batch(np.arange(4))
+    inputs, _ = on_device(batch, "cpu")
+    with torch.no_grad():
+        expected = model(inputs["tokens"], attention_mask=inputs["keep"].long()).logits[:, [1, 2, 0]]
+    np.testing.assert_allclose(said.logits(np.arange(4)), expected.numpy(), rtol=1e-3, atol=1e-3)
+
+
 def faults(place, task, workspace):
     with pytest.raises(ValueError) as error:
         teacher.check(teacher.read(str(place), workspace.cache), task, prepare(task, workspace.cache), workspace.cache)
@@ -156,9 +175,10 @@ def test_another_kind_of_input(room, taught, workspace):
 @pytest.mark.parametrize(
     ("config", "fault"),
     [
-        (None, r"teacher: .* has no config\.json, must be an artifact or a checkpoint of a trial; check the path"),
-        ("{", r"teacher: .* has a config\.json that is no JSON: .*; copy the folder again"),
-        ('{"model_type": "bert"}', "neither an artifact nor a checkpoint of a trial; fine-tune a pretrained model"),
+        (None, r"teacher: .* has no config\.json, must be an artifact or a trial's checkpoint; check the path"),
+        ("{", r"teacher: .* has a config\.json that is damaged: .*; copy the folder again"),
+        ("[]", "neither an artifact nor a checkpoint of a trial nor of Hugging Face; give the folder of one"),
+        ('{"model_type": "t5"}', r"teacher: .*model_type is 't5', must be one of bert, distilbert; choose a model of"),
         (
             '{"task": {}, "signature": {}, "architecture": {"model": "my.py:build"}}',
             "is of the network 'my.py:build', must be an encoder of ours; choose another one",
