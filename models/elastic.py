@@ -8,7 +8,7 @@ is the network that `extracted` copies out of it.
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from models.architecture import Architecture, Layer, PerLayer, Signature, Size
+from models.architecture import Architecture, PerLayer, Signature, Size
 from models.encoder import Classifier
 from models.importance import Importance
-from models.slicing import Keep, Places, axes, evenly_spaced, sliced
+from models.slicing import Keep, Places, axes, evenly_spaced, of_slice, sliced
 
 _List = Annotated[tuple[Size, ...], Field(min_length=1)] | None
 
@@ -75,31 +75,12 @@ def ordered(model: Classifier, scores: Importance) -> Classifier:
 
 def shaped(architecture: Architecture, shape: Shape) -> Architecture:
     """The architecture of a subnet. Raises ValueError, a line a fault, for more than there is."""
-    if faults := _faults(architecture, shape):
-        raise ValueError("\n".join(faults))
-    layers = [architecture.layers[i]._asdict() for i in _layers(architecture, shape)]
-    sizes: dict[str, Any] = {"n_layers": len(layers)}
-    for name in Layer._fields:
-        new = _spread(getattr(shape, name, None), [layer[name] for layer in layers])
-        uniform = len(set(new)) == 1 and not isinstance(getattr(architecture, name), tuple)
-        sizes[name] = new[0] if uniform else new
-    rank, positions, d_model = architecture.embedding_rank, architecture.positions, shape.d_model
-    if d_model is not None and d_model < architecture.d_model:
-        sizes["d_model"] = d_model
-        sizes["embedding_rank"] = rank if rank is not None and rank < d_model else None
-        sizes["positions"] = "learned" if positions == "sinusoidal" else positions  # no longer those of its width
-    return Architecture(**{**architecture.model_dump(), **sizes})
+    return of_slice(architecture, _keep(architecture, shape))
 
 
 def extracted(model: Classifier, shape: Shape) -> Classifier:
     """A subnet as a network of its own. Raises ValueError as `shaped` does."""
-    small = shaped(model.architecture, shape)
-    keep = Keep(
-        layers=_layers(model.architecture, shape),
-        heads=tuple(tuple(range(layer.n_heads)) for layer in small.layers),
-        units=tuple(tuple(range(layer.d_ff)) for layer in small.layers),
-        hidden=tuple(range(small.d_model)) if small.d_model < model.architecture.d_model else None,
-    )
+    keep = _keep(model.architecture, shape)
     return sliced(model, model.architecture, model.signature.model_dump(), keep)[0]
 
 
@@ -176,11 +157,29 @@ def _cut(tensor: Tensor, counted: Sequence[str | None], sizes: dict[str, tuple[i
     return tensor
 
 
+def _keep(architecture: Architecture, shape: Shape) -> Keep:
+    if faults := _faults(architecture, shape):
+        raise ValueError("\n".join(faults))
+    layers = _layers(architecture, shape)
+    there = [architecture.layers[layer] for layer in layers]
+    d_model = shape.d_model or architecture.d_model
+    return Keep(
+        layers=layers,
+        heads=tuple(map(_first, _spread(shape.n_heads, [layer.n_heads for layer in there]))),
+        units=tuple(map(_first, _spread(shape.d_ff, [layer.d_ff for layer in there]))),
+        hidden=_first(d_model) if d_model < architecture.d_model else None,
+    )
+
+
 def _layers(architecture: Architecture, shape: Shape) -> Places:
     return evenly_spaced(shape.n_layers or architecture.n_layers, architecture.n_layers)
 
 
-def _spread(size: int | tuple[int, ...] | None, there: list[Any]) -> tuple[Any, ...]:
+def _first(n: int) -> Places:
+    return tuple(range(n))
+
+
+def _spread(size: int | tuple[int, ...] | None, there: list[int]) -> tuple[int, ...]:
     """One for each layer."""
     if isinstance(size, tuple):
         return size
@@ -198,7 +197,7 @@ def _faults(architecture: Architecture, shape: Shape) -> list[str]:
         if getattr(architecture, name) is not None
     ]
     faults += [
-        f"{name} is {size}, must be at most the supernet's {getattr(architecture, name)}; lower it"
+        f"{name} is {size}, must be at most {getattr(architecture, name)}, as many as there are; lower it"
         for name in ("d_model", "n_layers")
         if (size := getattr(shape, name)) is not None and size > getattr(architecture, name)
     ]
@@ -213,7 +212,7 @@ def _layer_faults(architecture: Architecture, shape: Shape, name: str) -> list[s
         return [f"{name} has {len(given)} values, must have one for each of the {len(layers)} layers; give as many"]
     there = [getattr(architecture.layers[layer], name) for layer in layers]
     return [
-        f"{name} is {n}, must be at most the {most} of the supernet's layer {layer}; lower it"
+        f"{name} is {n}, must be at most {most}, as many as layer {layer} has; lower it"
         for layer, n, most in zip(layers, _spread(given, there), there, strict=True)
         if n > most
     ][:1]

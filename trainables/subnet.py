@@ -4,9 +4,8 @@ Scores with inherited weights rank subnets (Guo et al. 2019, arXiv:1904.00420); 
 further is for other routines to find out, which begin with its checkpoint.
 """
 
-import json
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,12 @@ from models.elastic import Shape
 from models.encoder import Classifier
 from tasks.batches import Rows
 from tasks.task import Batch, Data, Split
-from trainables import checkpoint
-from trainables.data import prepare
+from trainables import checkpoint, teacher
+from trainables.data import default_cache, prepare
 from trainables.loop import Examples, Loop, Optimization, logits
 from trainables.optimization import Precision
-from trainables.parsing import shown
 from trainables.routine import Workspace
+from trainables.teacher import Teacher
 from trainables.train import costs
 
 
@@ -35,7 +34,7 @@ class SubnetConfig(Shape):
 
     task: dict[str, Any] = Field(description="name of a task, and that task's own settings")
     seed: int = Field(default=0, ge=0, lt=2**63, description="decides nothing: every subnet is scored alike")
-    supernet: str = Field(description="folder of a supernet's checkpoint")
+    supernet: str = Field(description="folder of a supernet's checkpoint, or of its artifact")
     examples: int = Field(default=1000, ge=1, description="of the validation split, at most; the same for every subnet")
     precision: Precision = Field(default="auto", description="auto: bf16 where the hardware computes in it, else fp32")
     epochs: int = Field(default=1, ge=1, le=1, description="always 1: nothing is trained, and there is one report")
@@ -49,29 +48,20 @@ class Subnet:
     def __init__(self, config: SubnetConfig, workspace: Workspace) -> None:
         self.config, self.workspace = config, workspace
         self.data = prepare(config.task, workspace.cache)
-        Subnet.check(config, self.data)
-        self.model = elastic.extracted(_supernet(config), _shape(config)).to(workspace.device)
+        found = _supernet(config, workspace.cache)
+        _check(config, self.data, found, workspace.cache)
+        whole = _network(config.supernet, workspace.cache, found.fingerprint)
+        self.model = elastic.extracted(whole, _shape(config)).to(workspace.device)
 
     @staticmethod
     def architecture(config: SubnetConfig) -> Architecture:
         """Of the subnet. Raises ValueError, a line a fault, where the supernet has no such subnet."""
-        known = checkpoint.read_config(_folder(config))["architecture"]
-        if "model" in known:
-            raise ValueError(
-                f"supernet: {config.supernet} is of the network {known['model']!r}, must be an encoder of ours; "
-                "choose another"
-            )
-        return elastic.shaped(Architecture.model_validate_json(json.dumps(known)), _shape(config))
+        return elastic.shaped(_supernet(config, default_cache()).architecture, _shape(config))
 
     @staticmethod
     def check(config: SubnetConfig, data: Data) -> None:
-        """Raises ValueError, a line a fault, where the supernet has no such subnet, or was trained on other data."""
-        Subnet.architecture(config)
-        known = checkpoint.read_config(_folder(config))
-        faults = _differences(config, "task", known["task"], config.task)
-        faults = faults or _differences(config, "data", known["signature"], data.signature)
-        if faults:
-            raise ValueError("\n".join(faults))
+        """Raises ValueError, a line a fault, where the supernet has no such subnet, or is not for the data."""
+        _check(config, data, _supernet(config, default_cache()), default_cache())
 
     def advance(self) -> dict[str, Any]:
         """Scores on a sample of validation, and what the subnet costs (see `Train.advance`)."""
@@ -86,16 +76,14 @@ class Subnet:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (see `trainables.checkpoint`), at 0 epochs."""
-        checkpoint.save(
-            folder,
-            Loop(self.model, self.data, Optimization(), _untrained, seed=self.config.seed),
-            {
-                "architecture": self.model.architecture.model_dump(),
-                "signature": self.data.signature,
-                "task": self.config.task,
-                "config": self.config.model_dump(exclude_unset=True),
-            },
-        )
+        about = {
+            "architecture": self.model.architecture.model_dump(),
+            "signature": self.model.signature.model_dump(),
+            "task": self.config.task,
+            "config": self.config.model_dump(exclude_unset=True),
+        }
+        loop = Loop(self.model, self.data, Optimization(), _untrained, seed=self.config.seed)
+        checkpoint.save(folder, loop, about)
 
     def load(self, folder: Path) -> None:
         """The one step begins anew."""
@@ -135,34 +123,32 @@ def _untrained(model: nn.Module, examples: Examples) -> Tensor:
     raise NotImplementedError("a subnet is not trained")
 
 
-def _differences(config: SubnetConfig, subject: str, theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
-    return [
-        f"supernet: {config.supernet} was trained with {subject}.{name} {shown(theirs.get(name))}, must be "
-        f"{shown(ours.get(name))} as here; choose another"
-        for name in sorted(theirs.keys() | ours.keys())
-        if theirs.get(name) != ours.get(name)
-    ]
-
-
-def _folder(config: SubnetConfig) -> Path:
-    return Path(config.supernet).expanduser()
-
-
 def _shape(config: SubnetConfig) -> Shape:
     return Shape(**config.model_dump(include=set(Shape.model_fields)))
 
 
-def _supernet(config: SubnetConfig) -> Classifier:
-    weights = _folder(config) / "model.safetensors"
-    return _read(_folder(config), weights.stat().st_mtime_ns)
+def _check(config: SubnetConfig, data: Data, found: Teacher, cache: Path) -> None:
+    faults = []
+    for check in (
+        partial(teacher.check, found, config.task, data, cache),
+        partial(elastic.shaped, found.architecture, _shape(config)),
+    ):
+        try:
+            check()
+        except ValueError as error:
+            faults += str(error).splitlines()
+    if faults:
+        raise ValueError("\n".join(faults))
+
+
+def _supernet(config: SubnetConfig, cache: Path) -> Teacher:
+    return teacher.read(config.supernet, cache, "supernet")
 
 
 @lru_cache(maxsize=1)
-def _read(folder: Path, _: int) -> Classifier:
-    """Kept for the next subnet in this process, as long as the file is the same."""
-    model = checkpoint.load_model(folder)[0]
-    assert isinstance(model, Classifier)
-    return model.requires_grad_(False)
+def _network(place: str, cache: Path, fingerprint: str) -> Classifier:
+    """Kept for the next subnet in this process, as long as the folder holds the same."""
+    return teacher.read(place, cache, "supernet").model
 
 
 ROUTINE = Subnet

@@ -7,6 +7,7 @@ which were computed once: the largest need not be run to teach the others.
 """
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +20,32 @@ from models import cost, elastic
 from models.architecture import Architecture
 from models.elastic import Choices, Shape
 from models.encoder import Classifier, build
-from models.importance import Importance, Kind, importance
-from tasks.batches import sorted_by_length
+from models.importance import Kind
 from tasks.task import Data
-from trainables import checkpoint, teacher
-from trainables.answers import answers
+from trainables import checkpoint, lessons, students, teacher
 from trainables.data import default_cache, prepare
-from trainables.loop import Examples, Loop, Optimization, logits, on_device
+from trainables.lessons import Lessons, LessonSettings
+from trainables.loop import Examples, Loop, Optimization, logits
 from trainables.losses import soft_targets
+from trainables.mixup import Mixed, mixed
 from trainables.routine import Workspace
+from trainables.teacher import Teacher
 from trainables.train import costs, label_loss
 
-_SCORED, _AT_ONCE = 1024, 32  # training examples that tell what is important
 _PASSES = 3  # of a training step: one forward, backward as much as two
 
 
-class SupernetConfig(Optimization):
+class SupernetConfig(Optimization, LessonSettings):
     """What it begins as, its sizes, and how it is trained."""
 
     task: dict[str, Any] = Field(description="name of a task, and that task's own settings")
     seed: int = Field(default=0, ge=0, lt=2**63, description="decides the order of samples, the subnets, the dropout")
-    teacher: str = Field(
-        description="folder of an artifact or of a trial's checkpoint: what it begins as, and imitates"
-    )
+    teacher: str = Field(description="folder of an artifact, or of a trial's checkpoint: what it begins as")
     choices: Choices = Field(default=Choices(), description="the sizes of its subnets")
     drawn: int = Field(default=2, ge=0, description="subnets drawn for each batch, beside the smallest and the largest")
     largest: float = Field(default=1.0, ge=0, le=1, description="share of the batches that train the largest, too")
     importance: Kind = Field(default="taylor", description="which heads, units and dimensions come first")
-    temperature: float = Field(default=2.0, gt=0, description="of the teacher's answers (Hinton et al. 2015)")
+    temperature: float = Field(default=2.0, gt=0, description="by which all logits are divided (Hinton et al. 2015)")
     soft_weight: float = Field(
         default=0.8, ge=0, le=1, description="of the teacher's answers; the labels have the rest"
     )
@@ -61,94 +60,77 @@ class Supernet:
     def __init__(self, config: SupernetConfig, workspace: Workspace) -> None:
         self.config, self.workspace = config, workspace
         self.data = prepare(config.task, workspace.cache)
-        self.teacher = teacher.read(config.teacher, workspace.cache)
-        teacher.check(self.teacher, config.task, self.data, workspace.cache)
+        found = teacher.read(config.teacher, workspace.cache)
+        _check(config, self.data, found, workspace.cache)
         torch.manual_seed(config.seed)
-        self.model = build(_largest(config, self.teacher.architecture), self.data.signature)
-        optimization = Optimization(**config.model_dump(include=set(Optimization.model_fields)))
-        self.loop = Loop(self.model, self.data, optimization, self._loss, seed=config.seed, device=workspace.device)
-        self.cost = costs(self.model.architecture, self.model, self.data, workspace)
-        self.said = answers(
-            self.teacher,
-            self.data.splits["train"],
-            {"data": self.data.record["fingerprint"], "split": "train"},
-            workspace.cache,
-            precision=config.precision,
-            device=workspace.device,
+        self.model = _begun(config, self.data, found, workspace.cache)
+        self.lessons = Lessons(
+            found, self.data, config, (), seed=config.seed, precision=config.precision, workspace=workspace
         )
+        self.loop = Loop(
+            self.model,
+            self.data,
+            Optimization(**config.model_dump(include=set(Optimization.model_fields))),
+            self._loss,
+            seed=config.seed,
+            device=workspace.device,
+            train=self.lessons.split,
+        )
+        self.cost = costs(self.model.architecture, self.model, self.data, workspace)
         self.flops = 0.0
 
     @staticmethod
     def architecture(config: SupernetConfig) -> Architecture:
         """Of the largest subnet."""
-        return _largest(config, teacher.read(config.teacher, default_cache()).architecture)
+        return _largest(config, teacher.read(config.teacher, default_cache()))
 
     @staticmethod
     def check(config: SupernetConfig, data: Data) -> None:
-        """Raises ValueError, a line a fault, where teacher, sizes and data do not fit together."""
-        found = teacher.read(config.teacher, default_cache())
-        teacher.check(found, config.task, data, default_cache())
-        _largest(config, found.architecture)
+        """Raises ValueError, a line a fault, where sizes, teacher and data do not fit together."""
+        _check(config, data, teacher.read(config.teacher, default_cache()), default_cache())
 
     def advance(self) -> dict[str, Any]:
         """The loop's report on the largest subnet (see `Loop.advance`), `smallest_val_…` of the smallest, what the
-        largest costs (see `Train.advance`), and `training_flops` of this stretch, evaluation left out."""
-        if self.loop.samples == 0:
-            self._begin()
+        largest costs (see `Train.advance`), and `training_flops` of all subnets in this stretch."""
         self.flops = 0.0
         report = self.loop.advance()
         return {**report, **self._smallest(report), **self.cost, "training_flops": self.flops}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (see `trainables.checkpoint`)."""
-        checkpoint.save(
-            folder,
-            self.loop,
-            {
-                "architecture": self.model.architecture.model_dump(),
-                "signature": self.data.signature,
-                "task": self.config.task,
-                "config": self.config.model_dump(exclude_unset=True),
-            },
-        )
+        about = {
+            "architecture": self.model.architecture.model_dump(),
+            "signature": self.model.signature.model_dump(),
+            "task": self.config.task,
+            "config": self.config.model_dump(mode="json", exclude_unset=True),
+        }
+        checkpoint.save(folder, self.loop, about)
 
     def load(self, folder: Path) -> None:
         """Go on from a checkpoint, with this routine's settings."""
         checkpoint.load(folder, self.loop)
 
-    def _begin(self) -> None:
-        """Take the weights of the teacher, the most important ones first."""
-        whole = elastic.extracted(self.teacher.model, Shape()).to(self.workspace.device)  # the teacher stays as it is
-        best = elastic.extracted(elastic.ordered(whole, self._scores(whole)), self.config.choices.largest)
-        tensors = best.state_dict()
-        if "positions.weight" in tensors:  # the teacher may read longer texts
-            tensors["positions.weight"] = tensors["positions.weight"][
-                : len(self.model.state_dict()["positions.weight"])
-            ]
-        self.model.load_state_dict(tensors)
+    def _loss(self, model: nn.Module, examples: Examples) -> Tensor:
+        assert isinstance(model, Classifier)
+        config, epoch, shapes = self.config, self.loop.epoch, self._sandwich()
+        self.flops += _training_flops(model, shapes, examples)
+        said_BC, _ = self.lessons.taught(epoch, examples.rows, examples.inputs)
+        mix = mixed(examples, config.mixup, seed=config.seed, epoch=epoch)
+        with mix.within(model) if config.mixup else nullcontext():
+            found = elastic.logits(model, shapes, **mix.inputs)
+        losses = [self._of_one(logits_BC, said_BC, examples.targets, mix) for logits_BC in found]
+        return torch.stack(losses).mean()
 
-    def _scores(self, model: Classifier) -> Importance:
-        split, rng = self.data.splits["train"], np.random.default_rng(self.config.seed)
-        rows = rng.permutation(len(split))[:_SCORED]
-        batches = [rows[places] for places in sorted_by_length(split.lengths[rows], _AT_ONCE)]
-        examples = [Examples(batch, *on_device(split.batch(batch), self.workspace.device)) for batch in batches]
-        return importance(model, examples, self._label_loss, self.config.importance)
-
-    def _label_loss(self, model: nn.Module, examples: Examples) -> Tensor:
-        return self.data.loss(model(**examples.inputs), examples.targets)
-
-    def _loss(self, _: nn.Module, examples: Examples) -> Tensor:
-        shapes = self._sandwich()
-        self.flops += _training_flops(self.model, shapes, examples)
-        teacher_BC = torch.from_numpy(self.said.logits(examples.rows)).to(self.workspace.device)
-        found = elastic.logits(self.model, shapes, **examples.inputs)
-        return torch.stack([self._of_one(logits_BC, teacher_BC, examples.targets) for logits_BC in found]).mean()
-
-    def _of_one(self, logits_BC: Tensor, teacher_BC: Tensor, targets_B: Tensor) -> Tensor:
-        config = self.config
-        hard = label_loss(self.data, logits_BC, targets_B, config.label_smoothing)
-        soft = soft_targets(logits_BC, teacher_BC, config.temperature).mean()
-        return (1 - config.soft_weight) * hard + config.soft_weight * soft
+    def _of_one(self, logits_BC: Tensor, said_BC: Tensor, targets_B: Tensor, mix: Mixed) -> Tensor:
+        """Of one subnet, as `distill` has it: examples without a label, or mixed, count in the answers alone."""
+        config, labelled_B = self.config, mix.alone & (targets_B >= 0)
+        soft_B = mix.share * soft_targets(logits_BC, said_BC, config.temperature)
+        soft_B = soft_B + (1 - mix.share) * soft_targets(logits_BC, said_BC[mix.partner], config.temperature)
+        soft = config.soft_weight * soft_B.mean()
+        if not labelled_B.any():
+            return soft
+        hard = label_loss(self.data, logits_BC[labelled_B], targets_B[labelled_B], config.label_smoothing)
+        return soft + (1 - config.soft_weight) * hard * labelled_B.float().mean()
 
     def _sandwich(self) -> list[Shape]:
         """The subnets of the next batch, each once. They follow from the seed and the place alone."""
@@ -157,29 +139,47 @@ class Supernet:
         return list(dict.fromkeys([*ends, *(choices.draw(rng) for _ in range(self.config.drawn))]))
 
     def _smallest(self, report: dict[str, Any]) -> dict[str, float]:
-        names = [name for name in report if name.startswith("val_")]
         if not math.isfinite(report["train_loss"]):
-            return {f"smallest_{name}": math.nan for name in names}
+            return {f"smallest_{name}": math.nan for name in report if name.startswith("val_")}
         model, split = elastic.extracted(self.model, self.config.choices.smallest), self.data.splits["validation"]
         logits_NC = logits(model, split, precision=self.config.precision, device=self.workspace.device)
-        return {
-            f"smallest_val_{name}": float(score) for name, score in self.data.metrics(logits_NC, split.targets).items()
-        }
+        return {f"smallest_val_{name}": float(x) for name, x in self.data.metrics(logits_NC, split.targets).items()}
 
 
-def _largest(config: SupernetConfig, teacher: Architecture) -> Architecture:
-    """Of the largest subnet. Raises ValueError, a line a fault, where it is larger than the teacher."""
+def _begun(config: SupernetConfig, data: Data, found: Teacher, cache: Path) -> Classifier:
+    """The teacher with what is most important first, cut to the largest subnet, with a dropout of its own."""
+    scores = students.scores(found, data, config.importance, cache)
+    best = elastic.extracted(elastic.ordered(found.model, scores), config.choices.largest)
+    model = build(_largest(config, found), best.signature.model_dump())
+    model.load_state_dict(best.state_dict())
+    return model
+
+
+def _largest(config: SupernetConfig, found: Teacher) -> Architecture:
+    positions = found.architecture.positions
+    if positions == "sinusoidal":
+        positions = "learned"  # in another order they are no sinusoids
+    own = {"positions": positions, "dropout": config.dropout}
+    return elastic.shaped(found.architecture, config.choices.largest).model_copy(update=own)
+
+
+def _check(config: SupernetConfig, data: Data, found: Teacher, cache: Path) -> None:
+    faults = lessons.faults(config, data.signature)
     try:
-        found = elastic.shaped(teacher, config.choices.largest)
+        teacher.check(found, config.task, data, cache)
     except ValueError as error:
-        raise ValueError("\n".join(f"choices: {fault}" for fault in str(error).splitlines())) from None
-    positions = "learned" if found.positions == "sinusoidal" else found.positions  # in another order they are no sines
-    return found.model_copy(update={"positions": positions, "dropout": config.dropout})
+        faults += str(error).splitlines()
+    try:
+        _largest(config, found)
+    except ValueError as error:
+        faults += [f"choices.{line}" for line in str(error).splitlines()]
+    if faults:
+        raise ValueError("\n".join(faults))
 
 
 def _training_flops(model: Classifier, shapes: list[Shape], examples: Examples) -> float:
-    signature, positions = model.signature.model_dump(), examples.inputs.get("tokens")
-    length = None if positions is None else positions.shape[1]
+    signature, tokens_BL = model.signature.model_dump(), examples.inputs.get("tokens")
+    length = None if tokens_BL is None else tokens_BL.shape[1]
     of_each = [cost.flops(elastic.shaped(model.architecture, shape), signature, length) for shape in shapes]
     return float(_PASSES * len(examples.rows) * sum(of_each))
 

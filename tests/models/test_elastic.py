@@ -170,16 +170,16 @@ def test_choices():
             {},
             Shape(n_layers=5, d_model=13),
             [
-                "d_model is 13, must be at most the supernet's 12; lower it",
-                "n_layers is 5, must be at most the supernet's 4; lower it",
+                "d_model is 13, must be at most 12, as many as there are; lower it",
+                "n_layers is 5, must be at most 4, as many as there are; lower it",
             ],
         ),
         (
             KINDS[8],
             Shape(n_layers=2, n_heads=4, d_ff=(10, 11)),
             [
-                "n_heads is 4, must be at most the 3 of the supernet's layer 0; lower it",
-                "d_ff is 11, must be at most the 9 of the supernet's layer 2; lower it",
+                "n_heads is 4, must be at most 3, as many as layer 0 has; lower it",
+                "d_ff is 11, must be at most 9, as many as layer 2 has; lower it",
             ],
         ),
         (

@@ -8,8 +8,11 @@ from torch.nn import functional as F
 
 from models import cost, elastic
 from models.elastic import Choices, Shape
+from tests.trainables.teaching import teach, text_task
 from trainables import checkpoint
 from trainables.loop import logits
+from trainables.losses import soft_targets
+from trainables.mixup import Mixed
 from trainables.parsing import ParseError, parse
 from trainables.routine import Workspace
 from trainables.supernet import Supernet, SupernetConfig
@@ -87,7 +90,7 @@ def test_the_loss_is_the_mean_over_the_sandwich_of_labels_and_teacher(make, valu
 
     def watched(model, examples):
         loss = inner(model, examples)
-        truth = F.log_softmax(routine.teacher.model(**examples.inputs) / config.temperature, -1)
+        truth = F.log_softmax(routine.lessons.teacher.model(**examples.inputs) / config.temperature, -1)
         each = []
         for shape in routine._sandwich():
             found = elastic.extracted(model, shape)(**examples.inputs)
@@ -165,20 +168,53 @@ def test_a_loss_that_is_not_finite_ends_in_nan(make):
     assert math.isnan(report["smallest_val_accuracy"])
 
 
+def test_augmented_mixed_and_unlabelled_texts_and_a_resume(workspace, tmp_path):
+    task = text_task(tmp_path / "data", n=90)
+    teach(workspace, task, tmp_path / "teacher", epochs=1.0, n_layers=2)
+    (tmp_path / "more.txt").write_text("\n".join(f"the red cow sleeps {n} times" for n in range(40)))
+    own = {"deletion": 0.2, "neighbours": 0.3, "splice": 0.2, "mixup": 0.5, "transfer": str(tmp_path / "more.txt")}
+    values = {"task": task, "teacher": str(tmp_path / "teacher"), "choices": {"d_model": [8, 16]}, "report_every": 0.5}
+
+    def build():
+        return Supernet(parse(SupernetConfig, {**values, **own, "batch_size": 16, "learning_rate": 0.01}), workspace)
+
+    whole, first, second = build(), build(), build()
+    report = whole.advance()
+    assert report["samples"] > 36  # of 72 with labels, in half an epoch
+    assert timeless(first.advance()) == timeless(report)
+    first.save(tmp_path / "checkpoint")
+    second.load(tmp_path / "checkpoint")
+    assert timeless(second.advance()) == timeless(whole.advance())
+
+
+def test_without_labels_the_teacher_alone_counts(make):
+    routine = make(report_every=0.05)
+    logits_BC, said_BC = torch.randn(4, 10), torch.randn(4, 10)
+    share = torch.tensor([1.0, 1.0, 0.5, 1.0])
+    mix = Mixed({}, None, torch.tensor([0, 1, 0, 3]), share)
+    targets = torch.tensor([-1, 3, 5, -1])
+    found = routine._of_one(logits_BC, said_BC, targets, mix)
+    soft = soft_targets(logits_BC, said_BC, 2.0)
+    other = soft_targets(logits_BC[2:3], said_BC[:1], 2.0)[0]
+    expected = 0.8 * (soft[0] + soft[1] + (soft[2] + other) / 2 + soft[3]) / 4
+    expected += 0.2 * F.cross_entropy(logits_BC[1:2], targets[1:2]) / 4
+    torch.testing.assert_close(found, expected)
+
+
 def test_sizes_beyond_the_teacher(make, teacher):
     config = parse(
         SupernetConfig, {"task": TASK, "teacher": str(teacher[0]), "choices": {"n_layers": [4], "n_heads": [1, 8]}}
     )
     with pytest.raises(ValueError) as error:
         Supernet.check(config, make().data)
-    assert str(error.value) == "choices: n_layers is 4, must be at most the supernet's 2; lower it"
-    with pytest.raises(ValueError, match="^choices: n_heads is 8, must be at most the 2 of the supernet's layer 0"):
+    assert str(error.value) == "choices.n_layers is 4, must be at most 2, as many as there are; lower it"
+    with pytest.raises(ValueError, match="^choices.n_heads is 8, must be at most 2, as many as layer 0 has"):
         make(choices={"n_heads": [1, 8]})
 
 
-def test_a_teacher_that_is_none(make):
-    with pytest.raises(ValueError, match=r"teacher: nowhere has no config\.json"):
-        make(teacher="nowhere")
+def test_a_teacher_that_is_none(make, tmp_path):
+    with pytest.raises(ValueError, match=r"^teacher: .*config\.json"):
+        make(teacher=str(tmp_path))
 
 
 def test_faults():
