@@ -130,7 +130,8 @@ class Session:
         return view.worst_lag
 
     def _retention(self, director: Director, view: LiveView) -> Retention:
-        return Retention(director, self.book, self.store, self.plan.spec.objectives)
+        spec = self.plan.spec
+        return Retention(director, self.book, self.store, spec.objectives, spec=spec.resolved(), say=view.say)
 
     def _watch(self) -> Watch:
         """Deadlines are of the whole run: what earlier sessions used is gone."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+from argparse import Namespace
 
 import pytest
 
@@ -11,7 +12,7 @@ from experiments.engine import fit, runs
 from experiments.engine.events import Reported, Segment, Started, to_record
 from experiments.engine.lease import Lease
 from experiments.engine.ledger import Ledger
-from trainables.store import StorageError
+from trainables.store import StorageError, Store
 
 
 @pytest.fixture
@@ -246,6 +247,18 @@ def test_options_may_stand_between_the_words(cli, driven):
     code, _, err = cli("predict", "nowhere", "--top", "3", "text")
     assert code == 2
     assert "artifact 'nowhere' is neither a folder nor a run" in err[-1]
+
+
+def test_artifact_of_a_run_in_an_object_store_is_fetched(bucket, tmp_path, monkeypatch):
+    store = worked_on(Store(bucket))
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "config.json").write_text("{}")
+    store.put(tmp_path / "made", "artifacts/search-000")
+    place = f"{store.shown}/artifacts/search-000"
+    monkeypatch.setattr(commands, "_summary", lambda run: {"chosen": {"artifact": place}})
+    with commands._artifact(Namespace(artifact=store.name, storage=bucket)) as folder:
+        assert (folder / "config.json").read_text() == "{}"
+    assert not folder.exists()
 
 
 def test_storage_that_fails_is_code_five(cli, monkeypatch):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import __main__ as command_line
 from experiments.engine import history, ledger, runs
 from experiments.engine.events import Started, from_record
 
@@ -151,7 +152,7 @@ def test_killed_at_five_random_moments_ends_with_exactly_its_trials(tmp_path, en
     assert run.finished
 
 
-def test_interrupted_run_is_resumable(tmp_path, environment):
+def test_interrupted_run_is_resumable_and_no_other_experiment(tmp_path, environment, monkeypatch, capsys):
     driver = begin(tmp_path, environment)
     wait_for_run(tmp_path / "results", driver)
     wait_for(lambda: len(ledger.read(next(tmp_path.glob("results/*/ledger.jsonl")).parent)) > 4, driver)
@@ -164,6 +165,17 @@ def test_interrupted_run_is_resumable(tmp_path, environment):
     run = next(runs.every(tmp_path / "results"))
     assert not run.finished
     assert runs.unfinished(tmp_path / "results", run.experiment).name == run.name
+    monkeypatch.setenv("FITFORMER_CACHE", environment["FITFORMER_CACHE"])
+    before = {path: path.read_bytes() for path in run.store.local.rglob("*") if path.is_file()}
+    command = ["run", str(tmp_path / "tiny.yaml"), "--storage", str(tmp_path / "results")]
+    assert command_line.main([*command, "--set", "seed=1", "--set", "stages.search.trials=9"]) == 2
+    *changes, way_out = capsys.readouterr().err.splitlines()
+    assert "fitformer: seed: 0 → 1" in changes
+    assert not any("trials" in change for change in changes)
+    assert way_out == (
+        f"fitformer: run {run.name} was begun otherwise; go on all the same with --accept-changes, or start with --new"
+    )
+    assert {path: path.read_bytes() for path in run.store.local.rglob("*") if path.is_file()} == before
 
 
 def wait_for_run(storage, driver):
