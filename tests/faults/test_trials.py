@@ -1,6 +1,17 @@
 """Trials, processes and nodes that fail (F1 to F7, F14, F16 to F19, F27, F29, F31, F32): counted epoch by epoch."""
 
+import os
+import secrets
+import shutil
+import time
+
 import pytest
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
+
+from tests.faults import counting
+from trainables.store import Store
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
@@ -41,3 +52,210 @@ def test_one_fault_of_each_class_and_exactly_the_work_that_had_to_be_done(experi
     assert "in advance" in trials[1].failures[0].trace
     assert all(failure.node for trial in trials for failure in trial.failures)
     assert "val_accuracy was not reported (reported: epochs) after 3 epochs" in trials[6].reason
+
+
+@pytest.mark.faults
+def test_every_trial_raising_gives_the_experiment_up(experiment):
+    toy = experiment(trials=6, epochs=2, faults={trial: {"does": "raise"} for trial in range(6)}, max_failed=0.5)
+    out = toy.finish(code=3)
+    assert [trial.status for trial in toy.trials()].count("error") == len(toy.trials()) == 4
+    assert "4 of 6 trials" in toy.director().given_up
+    assert "RuntimeError: the routine has a fault" in out
+    assert not toy.epochs()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("does", ["nan", "inf", "none", "missing"])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_no_valid_number_ends_a_trial_at_that_epoch(experiment, does, at):
+    toy = experiment(trials=2, epochs=3, faults={trial: {"does": does, "at": at} for trial in range(2)})
+    toy.finish(code=4)
+    assert [(trial.status, trial.epochs) for trial in toy.trials()] == [("diverged", at)] * 2
+    assert toy.counts() == {(trial, epoch): 1 for trial in range(2) for epoch in range(1, at + 1)}
+
+
+@pytest.mark.faults
+def test_trial_that_always_loses_its_process_is_given_up_after_three_attempts(experiment):
+    toy = experiment(trials=3, epochs=3, faults={1: {"does": "kill", "at": 2}})
+    toy.finish()
+    assert [trial.status for trial in toy.trials()] == ["completed", "lost", "completed"]
+    assert kinds(toy.trials()[1]) == ["process"] * 3
+    assert toy.counts() == {(trial, epoch): 1 for trial in range(3) for epoch in range(1, 2 if trial == 1 else 4)}
+
+
+@pytest.mark.faults
+def test_node_out_of_memory_lets_each_trial_try_once_more_alone(experiment):
+    toy = experiment(trials=2, epochs=3, seconds=1)
+    toy.environment |= {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
+    toy.finish(code=4)
+    assert [(trial.status, kinds(trial)) for trial in toy.trials()] == [("infeasible", ["memory", "memory"])] * 2
+    alone = []  # how many segments of the search were in flight while a second attempt was
+    running = set()
+    for record in toy.run().records:
+        if record["event"] == "started":
+            running.add(record["segment"]["number"])
+            alone += [len(running)] if record["segment"]["attempt"] else []
+        elif "segment" in record:
+            running.discard(record["segment"])
+    assert alone
+    assert set(alone) == {1}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("does", ["hang", "stop"])
+def test_trial_that_hangs_is_ended_and_goes_on_from_its_checkpoint(experiment, does):
+    toy = experiment(trials=3, epochs=3, faults={1: {"does": does, "at": 2, "times": 1}}, silence=4)
+    toy.finish(timeout=90)
+    assert [(trial.status, kinds(trial)) for trial in toy.trials()][1] == ("completed", ["hung"])
+    assert toy.counts() == {(trial, epoch): 1 for trial in range(3) for epoch in range(1, 4)}
+    assert not toy.processes()
+
+
+@pytest.mark.faults
+def test_trial_that_always_hangs_is_lost_and_the_others_end(experiment):
+    toy = experiment(trials=3, epochs=2, faults={1: {"does": "stop", "at": 1}}, silence=3)
+    toy.finish()
+    assert [(trial.status, kinds(trial)) for trial in toy.trials()] == [
+        ("completed", []),
+        ("lost", ["hung"] * 3),
+        ("completed", []),
+    ]
+
+
+@pytest.mark.faults
+def test_time_budget_ends_a_hung_search_with_the_best_of_it(experiment):
+    toy = experiment(trials=None, epochs=2, seconds=0.2, faults={0: {"does": "stop", "at": 2}}, drawn=True, time="20s")
+    out = toy.finish()
+    records = toy.run().records
+    assert records[-1]["at"] - records[0]["at"] < 20 + 30
+    trials = toy.trials()
+    assert (trials[0].status, kinds(trials[0])) == ("expired", ["time"])
+    best = max((trial for trial in trials if not trial.failed), key=lambda trial: trial.metrics["val_accuracy"])
+    assert records[-1]["chosen"]
+    assert best.id in out
+
+
+@pytest.mark.faults
+def test_time_budget_counts_across_sessions(experiment):
+    toy = experiment(trials=None, epochs=50, seconds=0.3, drawn=True, time="20s")
+    driver = toy.start()
+    assert toy.kill_at(driver, epochs=15)
+    killed = toy.run().records
+    toy.finish()
+    records = toy.run().records
+    expired = next(record["at"] for record in records if record["event"] == "expired")
+    second = next(record["at"] for record in records[len(killed) :])
+    used = killed[-1]["at"] - records[0]["at"] + expired - second
+    assert 0.85 * 20 <= used < 20
+
+
+@pytest.mark.faults
+def test_cancelled_trial_ends_and_is_not_tried_again(experiment):
+    toy = experiment(trials=3, epochs=3, faults={1: {"does": "hang", "at": 2}})
+    driver = toy.start()
+    toy.wait(driver, lambda: any("fault" in line for line in counting.read(toy.log)))
+    Store(toy.run().store.uri).write("requests/a.json", b'{"cancel": "search-001"}')
+    toy.end(driver)
+    assert [trial.status for trial in toy.trials()] == ["completed", "cancelled", "completed"]
+    assert toy.trials()[1].attempts == 1
+    assert not any(key[0] == 1 and key[1] > 1 for key in toy.counts())
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("damage", ["cut", "flip", "delete"])
+def test_damaged_checkpoint_lets_its_trial_begin_anew(experiment, damage):
+    toy = experiment(trials=2, epochs=5, seconds=0.3, faults={1: {"does": "kill", "at": 5, "times": 1}})
+    driver = toy.start()
+    assert toy.kill_at(driver, epochs=5)
+    known = [trial for trial in toy.trials() if trial.status == "running" and trial.checkpoint]
+    assert known
+    for trial in known:
+        break_checkpoint(toy.run().store.local / trial.checkpoint.path, damage)
+    toy.finish()
+    assert [trial.status for trial in toy.trials()] == ["completed"] * 2
+    for trial in known:
+        assert "storage" in kinds(toy.trials()[trial.number])
+        assert [report.epochs for report in toy.trials()[trial.number].reports] == [1, 2, 3, 4, 5]
+
+
+def break_checkpoint(folder, damage):
+    weights = folder / "model.safetensors"
+    match damage:
+        case "cut":
+            weights.write_bytes(weights.read_bytes()[:-1])
+        case "flip":
+            weights.write_bytes(weights.read_bytes()[:-1] + b"\x7f")
+        case "delete":
+            shutil.rmtree(folder)
+
+
+@pytest.mark.faults
+def test_two_hundred_trials_leave_a_small_ledger_and_nothing_out(experiment):
+    toy = experiment(trials=200, epochs=1, drawn=True)
+    toy.finish(timeout=280)
+    assert len(toy.trials()) == 200
+    assert {trial.status for trial in toy.trials()} == {"completed"}
+    assert toy.counts() == {(trial, 1): 1 for trial in range(200)}
+    assert (toy.run().store.local / "ledger.jsonl").stat().st_size < 200 * 2000
+
+
+# Nodes
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A head without CPUs and two nodes of one each, which are found dead soon."""
+    token = secrets.token_hex(32)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    health = {f"health_check_{name}": value for name, value in HEALTH.items()}
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": health, **SMALL}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    made.workers = [made.add_node(num_cpus=1, **SMALL) for _ in range(2)]
+    yield made
+    made.shutdown()
+
+
+HEALTH = {"initial_delay_ms": 0, "period_ms": 1000, "timeout_ms": 1000, "failure_threshold": 3}
+SMALL = {"object_store_memory": 80 * 2**20}
+
+
+def on_cluster(toy):
+    toy.environment["RAY_AUTH_TOKEN"] = os.environ["RAY_AUTH_TOKEN"]
+    return toy
+
+
+@pytest.mark.faults
+def test_node_that_is_lost_costs_each_trial_at_most_the_epoch_it_was_in(experiment, cluster):
+    toy = on_cluster(experiment(trials=4, epochs=5, seconds=0.7))
+    driver = toy.start("--address", cluster.address)
+    toy.wait(driver, lambda: len(toy.epochs()) >= 4)
+    cluster.remove_node(cluster.workers[0], allow_graceful=False)
+    cluster.add_node(num_cpus=1, **SMALL)
+    toy.end(driver)
+    trials = toy.trials()
+    assert [(trial.status, trial.epochs) for trial in trials] == [("completed", 5)] * 4
+    assert sum(kinds(trial).count("node") for trial in trials) == 1
+    counts = toy.counts()
+    assert counts.keys() == {(trial, epoch) for trial in range(4) for epoch in range(1, 6)}
+    assert counts.total() - len(counts) <= 1
+
+
+@pytest.mark.faults
+def test_node_that_was_announced_to_go_counts_against_no_trial(experiment, cluster):
+    toy = on_cluster(experiment(trials=4, epochs=5, seconds=0.7))
+    driver = toy.start("--address", cluster.address)
+    toy.wait(driver, lambda: len(toy.epochs()) >= 4)
+    reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
+    soon = int((time.time() + 30) * 1000)
+    assert GcsClient(address=cluster.address).drain_node(cluster.workers[0].node_id, reason, "taken back", soon)[0]
+    time.sleep(1)
+    cluster.remove_node(cluster.workers[0], allow_graceful=False)
+    toy.end(driver)
+    trials = toy.trials()
+    assert [(trial.status, trial.epochs) for trial in trials] == [("completed", 5)] * 4
+    found = [kind for trial in trials for kind in kinds(trial)]
+    assert found == ["preempted"]
+    assert sum(trial.losses for trial in trials) == 0
+    counts = toy.counts()
+    assert counts.total() - len(counts) <= 1
