@@ -24,7 +24,8 @@ from trainables.lessons import Lessons
 from trainables.loop import Examples, Loop, Optimization
 from trainables.losses import observed, soft_targets
 from trainables.mixup import mixed
-from trainables.routine import Workspace
+from trainables.routine import Infeasible, Workspace
+from trainables.teacher import Teacher
 from trainables.train import costs, label_loss
 
 _PROJECTIONS = "projections.safetensors"
@@ -38,8 +39,7 @@ class Distill:
     def __init__(self, config: DistillConfig, workspace: Workspace) -> None:
         self.config = config
         self.data = prepare(config.task, workspace.cache)
-        found = teacher.read(config.teacher, workspace.cache)
-        distillation.check(config, self.data, found, workspace.cache)
+        found = _fitting(config, self.data, workspace.cache)
         torch.manual_seed(config.seed)
         self.model = distillation.student(config, self.data, found, workspace.cache)
         self.kind = distillation.architecture(config, found, workspace.cache)
@@ -102,9 +102,11 @@ class Distill:
 
     def _loss(self, model: nn.Module, examples: Examples) -> Tensor:
         config, epoch = self.config, self.loop.epoch
-        said_BC, theirs = self.lessons.taught(epoch, examples.rows, examples.inputs)
+        matches = self.matching.pairs and self._progress() < config.match_until
+        of_teacher, of_student = (self.matching.of_teacher, self.matching.of_student) if matches else ((), ())
+        said_BC, theirs = self.lessons.taught(epoch, examples.rows, examples.inputs, of_teacher)
         mix = mixed(examples, config.mixup, seed=config.seed, epoch=epoch)
-        with observed(model, self.matching.of_student) as own, mix.within(model) if config.mixup else nullcontext():
+        with observed(model, of_student) as own, mix.within(model) if config.mixup else nullcontext():
             logits_BC: Tensor = model(**mix.inputs)
         soft_B = mix.share * soft_targets(logits_BC, said_BC, config.temperature)
         if config.mixup:
@@ -112,11 +114,16 @@ class Distill:
             soft_B = soft_B + (1 - mix.share) * soft_targets(logits_BC, said_BC[mix.partner], config.temperature)
         labels = self._labels(logits_BC, examples.targets, mix.alone)
         loss: Tensor = config.soft_weight * soft_B.mean() + (1 - config.soft_weight) * labels
-        if not self.matching.pairs:
+        if not matches:
             return loss
         keep_BL = examples.inputs.get("keep", torch.ones_like(next(iter(own.values()))[..., 0], dtype=torch.bool))
         matched: Tensor = self.matching(own, theirs, keep_BL & mix.alone[:, None])
         return loss + matched
+
+    def _progress(self) -> float:
+        """Share of all steps done."""
+        loop = self.loop
+        return (loop.epoch + loop.place / len(self.lessons.split(loop.epoch))) / self.config.epochs
 
     def _labels(self, logits_BC: Tensor, targets_B: Tensor, alone_B: Tensor) -> Tensor:
         labelled_B = alone_B & (targets_B >= 0)
@@ -124,6 +131,16 @@ class Distill:
             return logits_BC.new_zeros(())
         loss = label_loss(self.data, logits_BC[labelled_B], targets_B[labelled_B], self.config.label_smoothing)
         return loss * labelled_B.float().mean()
+
+
+def _fitting(config: DistillConfig, data: Data, cache: Path) -> Teacher:
+    """The teacher. Raises Infeasible: what does not fit together will not do so at a second attempt."""
+    try:
+        found = teacher.read(config.teacher, cache)
+        distillation.check(config, data, found, cache)
+    except ValueError as error:
+        raise Infeasible(str(error)) from error
+    return found
 
 
 ROUTINE = Distill

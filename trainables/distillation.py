@@ -45,6 +45,9 @@ class DistillConfig(TrainConfig, LessonSettings):
     relation_heads: Size | None = Field(
         default=None, description="heads that relations are split into; null: the most that fit, up to the teacher's"
     )
+    match_until: float = Field(
+        default=1.0, ge=0, le=1, description="share of all steps during which matches count; then the answers alone do"
+    )
     matches: tuple[Match, ...] = Field(default=STANDARD, description="which layers are compared with which")
 
     @model_validator(mode="after")

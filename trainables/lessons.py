@@ -47,7 +47,7 @@ class LessonSettings(Augmentation):
 
 
 class Lesson(NamedTuple):
-    """An epoch's examples, and for which the teacher must be asked; the other's answers are there."""
+    """An epoch's examples, and for which of them the teacher must be asked; its answers to the others are there."""
 
     split: Split
     live: Mask
@@ -85,19 +85,21 @@ class Lessons:
         """The training examples as this epoch sees them."""
         return self._lesson(epoch).split
 
-    def taught(self, epoch: int, rows: Rows, inputs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The teacher's logits_BC and features for a batch of an epoch."""
+    def taught(
+        self, epoch: int, rows: Rows, inputs: Mapping[str, Tensor], names: Collection[str]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The teacher's logits_BC and features `names` (some of those kept) for a batch of an epoch."""
         lesson = self._lesson(epoch)
         live = torch.from_numpy(lesson.live[rows])
         if lesson.answers is None or live.all():
             self.teacher.model.to(self.device)
-            return self.teacher.answer(inputs, self.names)
+            return self.teacher.answer(inputs, names)
         logits_BC = self._tensor(lesson.answers.logits(rows))
         length = inputs["keep"].shape[1] if "keep" in inputs else None
-        features = {name: self._tensor(lesson.answers.feature(name, rows, length)) for name in self.names}
+        features = {name: self._tensor(lesson.answers.feature(name, rows, length)) for name in names}
         if live.any():
             self.teacher.model.to(self.device)
-            fresh, seen = self.teacher.answer({name: value[live] for name, value in inputs.items()}, self.names)
+            fresh, seen = self.teacher.answer({name: value[live] for name, value in inputs.items()}, names)
             logits_BC[live] = fresh.float()
             for name, feature in features.items():
                 feature[live] = seen[name].float()

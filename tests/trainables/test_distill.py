@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+import searchspaces
 from tests.trainables.teaching import teach, text_task
 from trainables import answers as kept
 from trainables import students, teacher
@@ -13,11 +14,27 @@ from trainables.loop import on_device
 from trainables.losses import observed
 from trainables.mixup import Mixed
 from trainables.parsing import ParseError, parse
-from trainables.routine import Workspace
+from trainables.routine import Infeasible, Workspace
 
 SMALL = {"n_layers": 2, "d_model": 8, "n_heads": 1, "d_head": 8, "d_ff": 16}
 ALL = {"hidden_weight": 0.5, "relation_weight": 0.3}
 DIGITS = {"name": "image_classification", "data": "digits"}
+
+
+OWN = """
+from torch import nn
+
+class Bag(nn.Module):
+    def __init__(self, signature):
+        super().__init__()
+        self.bag = nn.EmbeddingBag(signature["vocab_size"], signature["n_classes"])
+
+    def forward(self, tokens, keep):
+        return self.bag(tokens)
+
+def build(signature):
+    return Bag(signature)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +151,28 @@ def test_the_loss_of_a_batch(distill):
 def test_kept_or_asked_the_teacher_says_the_same(distill, values):
     reports = [distill(**ALL, **values, states_gb=size).advance() for size in (0.0, 1.0)]
     assert reports[0]["train_loss"] == pytest.approx(reports[1]["train_loss"], rel=1e-2)
+
+
+def test_matches_count_until_a_share_of_the_steps(distill, monkeypatch):
+    routine = distill(**ALL, match_until=0.5, batch_size=64)
+    places = []
+    matched = routine.matching.forward
+    monkeypatch.setattr(
+        routine.matching, "forward", lambda *args: places.append(routine.loop.samples) or matched(*args)
+    )
+    for _ in range(4):
+        routine.advance()
+    assert places == [0, 64, 128]
+
+
+def test_a_network_of_the_users_own(distill, workspace, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    values = {"model": f"{tmp_path / 'own.py'}:build", "student": "scratch"}
+    assert np.isfinite(distill(**values).advance()["train_loss"])
+    with pytest.raises(
+        ValueError, match=r"hidden_weight, mixup must be left out: of the network '.*own\.py:build', your"
+    ):
+        distill(**values, hidden_weight=1.0, mixup=0.5)
 
 
 def test_kept_answers_need_no_teacher(distill, monkeypatch):
@@ -266,7 +305,7 @@ def test_a_mixture_of_embeddings():
     ],
 )
 def test_faults(distill, values, fault):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(Infeasible) as error:
         distill(**values)
     assert fault in str(error.value).splitlines()
 
@@ -305,6 +344,13 @@ def test_faults_of_the_config(values, rule):
     with pytest.raises(ParseError) as error:
         parse(DistillConfig, {"task": {"name": "x"}, "teacher": "t", **values}, "distill")
     assert [line.removeprefix("distill: ") for line in error.value.faults] == [rule]
+
+
+def test_every_draw_of_the_space_is_a_config():
+    space = searchspaces.load("distillation")
+    for point in [space.default(), *(space.draw(0, index) for index in range(20))]:
+        config = parse(DistillConfig, {"task": {"name": "x"}, "teacher": "t", **point}, "distill")
+        assert {name: getattr(config, name) for name in point} == point
 
 
 def test_checkpoints_hold_no_pickle(distill, tmp_path):

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,7 +9,7 @@ from models.encoder import build
 from tests.trainables.conftest import VOCABULARY, toy
 from trainables import losses
 from trainables.losses import observed, soft_targets
-from trainables.matches import STANDARD, Match, Matching, Pair, pairs, width
+from trainables.matches import STANDARD, Kind, Match, Matching, Pair, pairs, width
 
 SIGNATURE = toy(8, 8).signature
 TEACHER = Architecture(n_layers=4, d_model=16, n_heads=4, d_head=6, d_ff=24)
@@ -106,6 +108,14 @@ def test_observed_features_are_what_the_model_computes():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in teacher.modules())
 
 
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_zero_where_student_is_teacher(kind):
+    teacher = model()
+    matching = Matching([Pair(kind, 3, 3, 2.0)], teacher.architecture, teacher.architecture)
+    own = features(teacher, matching.of_student)
+    assert matching(own, own, KEEP).item() == pytest.approx(0, abs=1e-12)
+
+
 def test_every_loss_is_zero_where_student_is_teacher():
     teacher = model()
     matching = standard(teacher, teacher)
@@ -114,7 +124,7 @@ def test_every_loss_is_zero_where_student_is_teacher():
     assert soft_targets(own["hidden.4"], own["hidden.4"], 2.0).abs().max().item() == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize("kind", ["hidden", "attention", "relation"])
+@pytest.mark.parametrize("kind", get_args(Kind))
 def test_gradient_reaches_the_student_alone(kind):
     student, teacher = model(n_layers=2), model()
     matching = Matching([Pair(kind, 2, 4, 1.0)], student.architecture, teacher.architecture)
