@@ -24,13 +24,14 @@ def card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
     Of the metrics it knows `validation` (name → value), `test` (name → value, low, high: a 95 % interval),
     `latency_ms`, `latency_p95_ms`, `latency_quiet` and `target`, `size_mb`, `params`, `onnx_parity`,
-    `onnx_agreement` (of a quantized model); others stay in metrics.json.
+    `onnx_agreement` and `sensitivity` (of a quantized model); others stay in metrics.json.
     """
     rows = "\n".join(f"| {name} | {value} |" for name, value in (*_origin(config), *_figures(metrics)))
     return (
         f"# {config['origin']['name']}\n\n"
         f"A Transformer that classifies {_INPUT[config['signature']['input']]}, made by Fitformer.\n\n"
         f"| | |\n|---|---|\n{rows}\n\n"
+        f"{_sensitivity(metrics)}"
         "In this folder, with nothing but what the first line imports:\n\n"
         f"```python\n{_use(config['signature'])}```\n\n"
         "For many inputs: `Predictor(folder).predict(inputs, top=3)` of Fitformer's `models/predictor.py`, a file "
@@ -68,6 +69,14 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "largest difference of ONNX and torch logits", f"{metrics['onnx_parity']:.1e}"
     if "onnx_agreement" in metrics:
         yield "same answer as in float32", f"{metrics['onnx_agreement']:.1%} of 256 random inputs"
+
+
+def _sensitivity(metrics: Mapping[str, Any]) -> str:
+    """What each layer costs, if that was measured: see `models.quantize.sensitivity`."""
+    if "sensitivity" not in metrics:
+        return ""
+    rows = "\n".join(f"| {layer} | {lost:+.4f} |" for layer, lost in metrics["sensitivity"].items())
+    return f"What the score loses when nothing but one layer is quantized:\n\n| layer | lost |\n|---|---|\n{rows}\n\n"
 
 
 def _latency(metrics: Mapping[str, Any]) -> str:

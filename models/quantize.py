@@ -115,7 +115,8 @@ def choose(
     """The quickest on the target that loses at most `most_lost` of the score; and all that were measured.
 
     A kind that loses more leaves out its costliest layers, as many as it takes; one that still loses more with half
-    of them is no candidate. batches: lengths, see `models.latency.batches_like`.
+    of them is no candidate. bfloat16 in torch is none either, as a target's runtime is ONNX Runtime.
+    batches: lengths, see `models.latency.batches_like`.
     """
     least = score(data) - most_lost
     found = []

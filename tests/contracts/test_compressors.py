@@ -96,20 +96,21 @@ def has(kind, given: Network) -> bool:
 
 
 @pytest.mark.parametrize("values", KINDS, ids=str)
-def test_it_is_smaller_gives_logits_of_the_same_shape_and_ships(kind, values, tmp_path):
+def test_it_is_smaller_and_gives_logits_of_the_same_shape(kind, values):
     given = network(**values)
     if not has(kind, given):
         return
     found = compressed(kind, given, ratio=0.5)
-    before, after = (
-        (cost.params(n.architecture, n.signature), cost.flops(n.architecture, n.signature, 9)) for n in (given, found)
-    )
-    assert after[0] < before[0]
-    assert after[1] <= before[1] or found.architecture.embedding_rank != given.architecture.embedding_rank
-    assert sum(p.numel() for p in found.model.parameters()) == after[0]
+    before, after = (cost.params(n.architecture, n.signature) for n in (given, found))
+    assert sum(p.numel() for p in found.model.parameters()) == after < before
+    operations = [cost.flops(n.architecture, n.signature, 9) for n in (given, found)]
+    assert operations[1] <= operations[0] or found.architecture.embedding_rank != given.architecture.embedding_rank
     assert found.model(**inputs(found.signature)).shape == (3, 5)
     assert kind(kind.Config()).size(found) < kind(kind.Config()).size(given)
-    ship(found, tmp_path)
+
+
+def test_its_artifact_has_the_same_logits(kind, tmp_path):
+    ship(compressed(kind, network(**KINDS[0]), ratio=0.5), tmp_path)
 
 
 def ship(found: Network, folder) -> None:

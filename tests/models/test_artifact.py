@@ -221,8 +221,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
 WIDE = {"d_model": 64, "n_heads": 2, "d_head": 32, "d_ff": 128}
 
 
-@pytest.mark.parametrize("signature", [TOKENS, PIXELS], ids=["tokens", "pixels"])
-@pytest.mark.parametrize("precision", ["int8", "int8_embedding4", "weights8", "weights4"])
+@pytest.mark.parametrize(("signature", "precision"), [(TOKENS, "weights8"), (TOKENS, "weights4"), (PIXELS, "int8")])
 def test_a_quantized_artifact(tmp_path, signature, precision):
     whole, before = ship(tmp_path / "a", signature=signature, **WIDE)
     after = convert(tmp_path / "a", tmp_path / "b", precision)
@@ -256,6 +255,9 @@ def test_layers_left_in_float32_are_named(tmp_path):
     ship(tmp_path / "a", precision="int8", exclude=[layer])
     assert f"| precision | int8; in float32: {layer} |" in (tmp_path / "a" / "card.md").read_text()
     assert load(tmp_path / "a")[1]["precision"] == {"kind": "int8", "exclude": [layer]}
+    add_metrics(tmp_path / "a", {"sensitivity": {layer: 0.0123, "/model/head/linear/Gemm": -0.001}})
+    card = (tmp_path / "a" / "card.md").read_text()
+    assert f"| layer | lost |\n|---|---|\n| {layer} | +0.0123 |\n| /model/head/linear/Gemm | -0.0010 |\n" in card
 
 
 def test_an_artifact_in_bfloat16(tmp_path, monkeypatch):

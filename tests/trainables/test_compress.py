@@ -77,8 +77,7 @@ def test_without_a_ratio_it_begins_where_the_start_ended(workspace, trained):
     assert routine.advance()["params"] == before["params"]
 
 
-@pytest.mark.parametrize("between", [1, 2])
-def test_resumed_it_reports_the_same_in_the_pruned_shape(workspace, trained, tmp_path, between):
+def test_resumed_it_reports_the_same_in_the_pruned_shape(workspace, trained, tmp_path):
     values = {
         "units_ratio": 0.5,
         "hidden_ratio": 0.5,
@@ -88,12 +87,11 @@ def test_resumed_it_reports_the_same_in_the_pruned_shape(workspace, trained, tmp
         "teacher": trained[0],
     }
     whole, first, second = (compress(workspace, trained[0], **values) for _ in range(3))
-    reports = [timeless(whole.advance()) for _ in range(4)]
-    for _ in range(between):
-        first.advance()
+    reports = [timeless(whole.advance()) for _ in range(3)]
+    first.advance()
     first.save(tmp_path / "checkpoint")
     second.load(tmp_path / "checkpoint")
-    assert [timeless(second.advance()) for _ in range(4 - between)] == reports[between:]
+    assert [timeless(second.advance()) for _ in range(2)] == reports[1:]
     assert len({report["params"] for report in reports}) == 2
 
 
