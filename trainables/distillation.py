@@ -119,7 +119,7 @@ def check(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> Non
         partial(teacher.check, found, config.task, data, cache),
         partial(_check_student, config, data, found, cache),
     ]
-    faults = lessons.faults(config, data.signature)
+    faults = lessons.faults(config, data)
     for part in parts:
         try:
             part()

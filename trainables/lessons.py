@@ -69,11 +69,8 @@ class Lessons:
         workspace: Workspace,
     ) -> None:
         self.teacher, self.settings, self.names, self.seed = teacher, settings, names, seed
-        self.cache, self.device, self.max_length = (
-            workspace.cache,
-            workspace.device,
-            data.signature.get("max_length", 0),
-        )
+        self.cache, self.device = workspace.cache, workspace.device
+        self.max_length = data.signature.get("max_length", 0)
         self._said = partial(
             answers, teacher, cache_folder=workspace.cache, names=names, precision=precision, device=workspace.device
         )
@@ -124,7 +121,7 @@ class Lessons:
                 split, self.settings, self._vocabulary, max_length=self.max_length, seed=self.seed, epoch=version
             )
             if self.settings.versions is not None:
-                rates = self.settings.model_dump(include=set(Augmentation.model_fields))
+                rates = self.settings.model_dump(include=set(Augmentation.model_fields) - {"mixup"})
                 key = {**key, "rates": rates, "seed": self.seed, "version": version}
                 changed = np.zeros_like(changed)
         if changed.all() or self._too_large():
@@ -157,15 +154,14 @@ class Lessons:
         return torch.from_numpy(values).to(self.device).float()
 
 
-def faults(settings: LessonSettings, signature: Mapping[str, Any]) -> list[str]:
+def faults(settings: LessonSettings, data: Data) -> list[str]:
     """What a data set of this kind cannot have."""
-    if signature["input"] == "tokens":
+    if isinstance(data.splits["train"], TextSplit):
         return []
-    given = [(name, getattr(settings, name)) for name in _TEXTS_ONLY]
     return [
-        f"{name} is {value!r}, must be left out: the data's input is {signature['input']}, and only texts have tokens"
-        for name, value in given
-        if value
+        f"{name} is {value!r}, must be left out for a task that is not text_classification; only mixup works on any"
+        for name in _TEXTS_ONLY
+        if (value := getattr(settings, name))
     ]
 
 
