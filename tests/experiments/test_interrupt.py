@@ -94,8 +94,27 @@ def test_an_end_that_came_before_waits_for_the_signals(program):
     process = program(
         "interrupt.before_end(lambda: time.sleep(0.3), 5)\n"
         + "signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))\n"
-        + READY
-        + "try:\n    time.sleep(60)\nfinally:\n    interrupt.settle(1)"
+        + "try:\n    print('ready', flush=True)\n    time.sleep(60)\nfinally:\n    interrupt.settle(1)"
     )
     process.terminate()
     assert process.wait(timeout=10) == 143
+
+
+def test_a_command_says_one_line_however_early_it_is_ended(tmp_path):
+    command = [sys.executable, "-m", "experiments", "run", "digits", "--storage", str(tmp_path / "results")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 20
+    while not caught(process.pid, signal.SIGTERM):
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    process.terminate()
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (143, "", "fitformer: interrupted by SIGTERM\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def caught(pid, number):
+    """Whether a process has a handler for a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return int(mask, 16) >> (number - 1) & 1
