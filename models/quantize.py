@@ -121,11 +121,10 @@ def choose(
     least = score(data) - most_lost
     found = []
     for kind in kinds:
-        exclude = () if kind == "fp32" else _spared(data, kind, score, least)
-        if exclude is not None:
-            smaller = quantized(data, kind, exclude)
+        if candidate := _spared(data, kind, score, least):
+            exclude, smaller, reached = candidate
             timing = measure_model(smaller, signature, batches, target)
-            found.append(Choice(kind, exclude, smaller, score(smaller), timing))
+            found.append(Choice(kind, exclude, smaller, reached, timing))
     return min(found, key=lambda choice: choice.timing.p50_ms), found
 
 
@@ -137,14 +136,19 @@ def in_bf16(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model).bfloat16()
 
 
-def _spared(data: bytes, kind: Kind, score: Score, least: float) -> tuple[str, ...] | None:
-    """The fewest layers to leave out, costliest first, such that the score is at least this; None: too many."""
-    if score(quantized(data, kind)) >= least:
-        return ()
-    costliest = list(sensitivity(data, kind, score))
-    for n in range(1, len(costliest) // 2 + 1):
-        if score(quantized(data, kind, costliest[:n])) >= least:
-            return tuple(costliest[:n])
+def _spared(data: bytes, kind: Kind, score: Score, least: float) -> tuple[tuple[str, ...], bytes, float] | None:
+    """The fewest layers to leave out, costliest first, such that the score is at least this; and what comes of it.
+
+    None if more than half would have to be.
+    """
+    costliest: list[str] = []
+    for n in range(len(layers(data)) // 2 + 1):
+        if n == 1:
+            costliest = list(sensitivity(data, kind, score))
+        exclude = tuple(costliest[:n])
+        smaller = quantized(data, kind, exclude)
+        if (reached := score(smaller)) >= least:
+            return exclude, smaller, reached
     return None
 
 

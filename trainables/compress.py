@@ -6,6 +6,7 @@ teacher, by its answers.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,13 @@ from trainables.answers import Answers, answers
 from trainables.data import default_cache, prepare
 from trainables.loop import EVALUATION_BATCH, Examples, Loop, Optimization, on_device
 from trainables.losses import soft_targets
-from trainables.pruning import CompressConfig, sizes, step
+from trainables.pruning import CompressConfig, shape, sizes, step
 from trainables.retokenized import FILE, as_read_by, retokenized
 from trainables.routine import Workspace
 from trainables.train import costs, label_loss
+
+# Of a pretrained model where its data are not known: only shapes come of it.
+_SIGNATURE = {"input": "tokens", "vocab_size": 30_000, "max_length": 8, "pad_id": 0, "n_classes": 2}
 
 
 class Compress:
@@ -46,6 +50,16 @@ class Compress:
         self.rounds = 0
         self._take(model)
         self.began = sizes(config, self._network())  # before anything is removed, also where a checkpoint follows
+
+    @staticmethod
+    def architecture(config: CompressConfig) -> Architecture:
+        """What the config comes to in the end (see `trainables.pruning.shape`)."""
+        if _of_huggingface(config.start):
+            whole = pretrained.architecture(config.start)
+            model = build(whole, _SIGNATURE)
+            return shape(config, Network(model, whole, model.signature.model_dump()))
+        found = teacher.read(config.start, default_cache(), "start")
+        return shape(config, Network(found.model, found.architecture, dict(found.config["signature"])))
 
     @staticmethod
     def check(config: CompressConfig, data: Data) -> None:
@@ -95,7 +109,7 @@ class Compress:
     def _prune(self) -> None:
         network = self._network()
         for name in self.began:
-            context = Context(self._scored(), self._loss_of_labels, _token_counts(self.data))
+            context = Context(self._scored(), self._loss_of_labels, partial(_token_counts, self.data))
             network = step(self.config, name, self.rounds, network, self.began).compress(network, context)
             if network.tokenizer is not None:
                 self.data = retokenized(self.given, network.tokenizer, self.workspace.cache)
@@ -167,10 +181,8 @@ def _answers(config: CompressConfig, data: Data, workspace: Workspace) -> Answer
     return answers(found, data.splits["train"], key, workspace.cache, **how)
 
 
-def _token_counts(data: Data) -> NDArray[np.int64] | None:
-    """How often each token occurs in the training split; None for images."""
-    if data.signature["input"] != "tokens":
-        return None
+def _token_counts(data: Data) -> NDArray[np.int64]:
+    """How often each token occurs in the training split."""
     train, counts = data.splits["train"], np.zeros(data.signature["vocab_size"], np.int64)
     for rows in sorted_by_length(train.lengths, EVALUATION_BATCH):
         inputs = train.batch(rows).inputs

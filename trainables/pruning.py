@@ -4,8 +4,9 @@ from typing import Any, Self
 
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
+from models.architecture import Architecture
 from models.compression import compressor
-from models.compression.compressor import Compressor, Network
+from models.compression.compressor import Compressor, Context, Network
 from models.importance import Kind
 from trainables.optimization import Optimization
 from trainables.parsing import ParseError, parse, suggestion
@@ -92,6 +93,23 @@ def step(config: CompressConfig, name: str, number: int, network: Network, began
     left = 1 - config.ratios.get(name, 0.0) * min(1.0, (number + 1) / rounds)
     now = _compressor(config, name, 0.0).size(network) / began[name]
     return _compressor(config, name, max(0.0, 1 - left / now))
+
+
+def shape(config: CompressConfig, network: Network) -> Architecture:
+    """What will be left in the end, by sizes alone: where layers are compared with each other, as if all lost alike."""
+    settings = {name: _plain(values) for name, values in config.settings.items()}
+    at_once = config.model_copy(update={"rounds": 1, "importance": "magnitude", "settings": settings})
+    began = sizes(at_once, network)
+    for name in began:
+        if name not in _ONCE:  # no part of an architecture
+            network = step(at_once, name, 0, network, began).compress(network, Context())
+    return network.architecture
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Without what needs examples."""
+    kept = {name: value for name, value in settings.items() if name != "importance"}
+    return kept | ({"spread": "layer"} if "spread" in kept else {})
 
 
 def _names(config: CompressConfig) -> list[str]:

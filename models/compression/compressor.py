@@ -3,7 +3,7 @@
 import importlib
 import math
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -39,13 +39,13 @@ class Network(NamedTuple):
 class Context:
     """What a compressor may look at besides the weights.
 
-    batches: examples as `loss(model, batch)` takes them, some hundreds suffice. token_counts: how often each entry of
-    the vocabulary occurs in the training data.
+    batches: examples as `loss(model, batch)` takes them, some hundreds suffice. token_counts: gives how often each
+    entry of the vocabulary occurs in the training data.
     """
 
     batches: Sequence[Any] = ()
     loss: Loss | None = None
-    token_counts: NDArray[np.int64] | None = None
+    token_counts: Callable[[], NDArray[np.int64]] | None = None
 
     def scores(self, network: Network, kind: Kind) -> Importance:
         """See `models.importance`."""

@@ -65,7 +65,7 @@ class Embedding:
             return None
         if context.token_counts is None:
             raise ValueError("embedding: importance is activation, which needs counts of tokens; choose magnitude")
-        return torch.from_numpy(context.token_counts)
+        return torch.from_numpy(context.token_counts())
 
 
 def components(table_VD: Tensor, rank: int, counts_V: Tensor | None) -> Tensor:

@@ -45,7 +45,7 @@ class Vocabulary:
             raise ValueError("vocabulary: a tokenizer and counts of tokens are needed; give both, or leave it out")
         settings = json.loads(network.tokenizer)
         kept = self.config.kept(network.signature["vocab_size"], "vocabulary")
-        tokens = _chosen(settings, context.token_counts, kept, network.signature["pad_id"])
+        tokens = _chosen(settings, context.token_counts(), kept, network.signature["pad_id"])
         return network.sliced(Keep(tokens=tokens))._replace(tokenizer=trimmed(network.tokenizer, tokens))
 
 

@@ -67,8 +67,8 @@ def context(signature) -> Context:
         inputs, targets = batch
         return F.cross_entropy(model(**inputs), targets)
 
-    counts = np.random.default_rng(0).integers(0, 99, len(WORDS))
-    return Context([(inputs(signature), torch.tensor([0, 1, 2]))], loss, counts)
+    batches = [(inputs(signature), torch.tensor([0, 1, 2]))]
+    return Context(batches, loss, lambda: np.random.default_rng(0).integers(0, 99, len(WORDS)))
 
 
 def inputs(signature) -> dict[str, torch.Tensor]:

@@ -232,7 +232,7 @@ def vocabulary(tokenizer: Tokenizer, keep: int) -> tuple[Network, Network, Token
     signature = {**TEXT, "vocab_size": size}
     architecture = Architecture(**SIZES)
     given = Network(build(architecture, signature).eval(), architecture, signature, tokenizer.to_str())
-    context = Context(token_counts=np.array([counted[i] for i in range(size)]))
+    context = Context(token_counts=lambda: np.array([counted[i] for i in range(size)]))
     found = Vocabulary(Vocabulary.Config(keep=keep)).compress(given, context)
     assert found.tokenizer is not None
     return given, found, Tokenizer.from_str(found.tokenizer)

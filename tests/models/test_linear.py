@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.architecture import Architecture, Layer, Product, products
+from models.architecture import Architecture, Layer, Product, TokenSignature, products
+from models.latency_parts import megabytes, parts, work
 from models.linear import LowRank, linear
 
 
@@ -34,3 +35,14 @@ def test_a_rank_for_each_layer():
     assert [(layer.attention_rank, layer.feed_forward_rank) for layer in layers] == [(3, 7), (5, 7)]
     with pytest.raises(ValueError, match="attention_rank has 2 values, must have one for each of the 3 layers"):
         Architecture(n_layers=3, attention_rank=(3, 5))
+
+
+def test_a_factored_layer_is_a_part_of_its_own_in_the_layer_table():
+    signature = TokenSignature(input="tokens", vocab_size=9, max_length=8, pad_id=0, n_classes=2)
+    whole, factored = (
+        list(parts(Architecture(n_layers=1, feed_forward_rank=rank), signature, 8))[1] for rank in (None, 16)
+    )
+    assert factored.shape == {**whole.shape, "feed_forward_rank": 16}
+    assert (work(factored.shape) <= work(whole.shape)).all()
+    assert work(whole.shape)[2] / work(factored.shape)[2] == 2 * 128 * 512 / (2 * 16 * (128 + 512))
+    assert megabytes(factored.architecture) < megabytes(whole.architecture)

@@ -204,6 +204,16 @@ def test_the_rounds_share_the_ratio_and_make_up_for_rounding():
     assert [step(config, "vocabulary", number, found, began).config.ratio for number in (0, 1)] == [0.5, 0.5]
 
 
+def test_the_shape_is_known_beforehand(workspace, trained, monkeypatch):
+    monkeypatch.setenv("FITFORMER_CACHE", str(workspace.cache))
+    values = {"units_ratio": 0.7, "heads_ratio": 0.5, "layers_ratio": 0.5, "low_rank_ratio": 0.2, "rounds": 2}
+    values |= {"settings": {"layers": {"importance": "activation"}}, "prune_until": 0.0, "epochs": 1.0}
+    routine = compress(workspace, trained[0], **values)
+    routine.advance()
+    assert Compress.architecture(routine.config) == routine.model.architecture
+    assert Compress.architecture(routine.config).n_layers == 1
+
+
 def test_settings_and_importance_where_they_apply():
     ratios = {"units": 0.5, "low_rank": 0.5}
     values = {"task": TASK, "start": "x", "ratios": ratios, "settings": {"units": {"round_to": 32}}}
