@@ -25,13 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _done(options)
     except (ValueError, StorageError) as error:
         for line in getattr(error, "faults", None) or str(error).splitlines():
-            print(f"fitformer: {line}", file=sys.stderr)
+            print(f"fitformer: {_printable(line)}", file=sys.stderr)
         return BAD_INPUT if isinstance(error, ValueError) else STORAGE
     except SystemExit:  # of a handler that Ray puts in place while it starts
         interrupt.settle(_SIGNAL_SEEN_S)
         raise
     finally:
         interrupt.settle()
+
+
+def _printable(line: str) -> str:
+    """Without what breaks a line or steers a terminal: a name in it may come from a file that somebody sent."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in line)
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -49,13 +54,14 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _done(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from experiments import commands
+    from experiments import commands, records
 
     # With --json standard output holds the JSON text alone.
     console = Console(stderr=getattr(options, "json", False))
     if not console.is_terminal:
         console = Console(stderr=console.stderr, width=_PLAIN_WIDTH)
-    outcome = getattr(commands, options.command)(options, console)
+    does = getattr(commands, options.command, None) or getattr(records, options.command)
+    outcome = does(options, console)
     if isinstance(outcome, int):
         return outcome
     try:

@@ -7,7 +7,7 @@ from argparse import Namespace
 import pytest
 
 from experiments import __main__ as command_line
-from experiments import commands
+from experiments import commands, records
 from experiments.engine import fit, runs
 from experiments.engine.events import Reported, Segment, Started, to_record
 from experiments.engine.lease import Lease
@@ -124,7 +124,7 @@ def test_all_faults_at_once(cli, tmp_path):
 def test_array_file_that_is_none_is_refused(tmp_path, content, reason):
     (tmp_path / "inputs.npy").write_bytes(content)
     with pytest.raises(ValueError, match=rf"inputs.npy' cannot be read as .npy: {reason}.*; write it with numpy.save$"):
-        commands._arrays(tmp_path / "inputs.npy")
+        records._arrays(tmp_path / "inputs.npy")
 
 
 def test_storage_that_is_a_file_is_refused(cli, tmp_path):
@@ -255,8 +255,8 @@ def test_artifact_of_a_run_in_an_object_store_is_fetched(bucket, tmp_path, monke
     (tmp_path / "made" / "config.json").write_text("{}")
     store.put(tmp_path / "made", "artifacts/search-000")
     place = f"{store.shown}/artifacts/search-000"
-    monkeypatch.setattr(commands, "_summary", lambda run: {"chosen": {"artifact": place}})
-    with commands._artifact(Namespace(artifact=store.name, storage=bucket)) as folder:
+    monkeypatch.setattr(records, "summary_of", lambda run: {"chosen": {"artifact": place}})
+    with records._artifact(Namespace(artifact=store.name, storage=bucket)) as folder:
         assert (folder / "config.json").read_text() == "{}"
     assert not folder.exists()
 
@@ -265,7 +265,7 @@ def test_storage_that_fails_is_code_five(cli, monkeypatch):
     def failing(*_):
         raise StorageError("storage: x could not be written (No space left on device); make room there")
 
-    monkeypatch.setattr(commands, "report", failing)
+    monkeypatch.setattr(records, "report", failing)
     code, _, err = cli("report")
     assert (code, err) == (5, ["fitformer: storage: x could not be written (No space left on device); make room there"])
 
