@@ -24,7 +24,7 @@ from trainables import checkpoint, teacher
 from trainables.data import default_cache, prepare
 from trainables.loop import Examples, Loop, Optimization, logits
 from trainables.optimization import Precision
-from trainables.routine import Workspace
+from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
 from trainables.train import costs
 
@@ -138,7 +138,7 @@ def _check(config: SubnetConfig, data: Data, found: Teacher, cache: Path) -> Non
         except ValueError as error:
             faults += str(error).splitlines()
     if faults:
-        raise ValueError("\n".join(faults))
+        raise Infeasible("\n".join(faults))  # also at a second attempt
 
 
 def _supernet(config: SubnetConfig, cache: Path) -> Teacher:

@@ -28,7 +28,7 @@ from trainables.lessons import Lessons, LessonSettings
 from trainables.loop import Examples, Loop, Optimization, logits
 from trainables.losses import soft_targets
 from trainables.mixup import Mixed, mixed
-from trainables.routine import Workspace
+from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
 from trainables.train import costs, label_loss
 
@@ -114,7 +114,7 @@ class Supernet:
         assert isinstance(model, Classifier)
         config, epoch, shapes = self.config, self.loop.epoch, self._sandwich()
         self.flops += _training_flops(model, shapes, examples)
-        said_BC, _ = self.lessons.taught(epoch, examples.rows, examples.inputs)
+        said_BC, _ = self.lessons.taught(epoch, examples.rows, examples.inputs, ())
         mix = mixed(examples, config.mixup, seed=config.seed, epoch=epoch)
         with mix.within(model) if config.mixup else nullcontext():
             found = elastic.logits(model, shapes, **mix.inputs)
@@ -164,7 +164,7 @@ def _largest(config: SupernetConfig, found: Teacher) -> Architecture:
 
 
 def _check(config: SupernetConfig, data: Data, found: Teacher, cache: Path) -> None:
-    faults = lessons.faults(config, data.signature)
+    faults = lessons.faults(config, data)
     try:
         teacher.check(found, config.task, data, cache)
     except ValueError as error:
@@ -174,7 +174,7 @@ def _check(config: SupernetConfig, data: Data, found: Teacher, cache: Path) -> N
     except ValueError as error:
         faults += [f"choices.{line}" for line in str(error).splitlines()]
     if faults:
-        raise ValueError("\n".join(faults))
+        raise Infeasible("\n".join(faults))  # also at a second attempt
 
 
 def _training_flops(model: Classifier, shapes: list[Shape], examples: Examples) -> float:

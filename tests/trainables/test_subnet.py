@@ -9,7 +9,7 @@ from models.elastic import Shape
 from trainables import checkpoint
 from trainables.loop import on_device
 from trainables.parsing import ParseError, parse
-from trainables.routine import Workspace
+from trainables.routine import Infeasible, Workspace
 from trainables.subnet import Subnet, SubnetConfig
 from trainables.train import Train, TrainConfig
 
@@ -109,7 +109,7 @@ def test_a_supernet_that_was_written_anew_is_read_anew(make, supernet):
 def test_more_than_the_supernet_has(make):
     data = make().data
     values = {"task": TASK, "supernet": make().config.supernet, "n_layers": 3, "d_model": 17, "n_heads": 3}
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(Infeasible) as error:
         Subnet.check(parse(SubnetConfig, values), data)
     assert str(error.value).splitlines() == [
         "d_model is 17, must be at most 16, as many as there are; lower it",

@@ -14,7 +14,7 @@ from trainables.loop import logits
 from trainables.losses import soft_targets
 from trainables.mixup import Mixed
 from trainables.parsing import ParseError, parse
-from trainables.routine import Workspace
+from trainables.routine import Infeasible, Workspace
 from trainables.supernet import Supernet, SupernetConfig
 from trainables.train import Train, TrainConfig
 
@@ -205,7 +205,7 @@ def test_sizes_beyond_the_teacher(make, teacher):
     config = parse(
         SupernetConfig, {"task": TASK, "teacher": str(teacher[0]), "choices": {"n_layers": [4], "n_heads": [1, 8]}}
     )
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(Infeasible) as error:
         Supernet.check(config, make().data)
     assert str(error.value) == "choices.n_layers is 4, must be at most 2, as many as there are; lower it"
     with pytest.raises(ValueError, match="^choices.n_heads is 8, must be at most 2, as many as layer 0 has"):
