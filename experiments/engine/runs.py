@@ -80,6 +80,12 @@ def default_storage() -> str:
 
 
 def _unwritable(folder: Path) -> str:
+    try:
+        folder.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # too long, or with a zero byte
+        return f"must be a path that can be, but is not ({getattr(error, 'strerror', None) or error})"
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         return f"must be a folder, but {there} is a file"

@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import signal
 from copy import deepcopy
 
 import numpy as np
@@ -58,6 +57,7 @@ VALUES = [
     ("seed", 1.5, "seed must be an integer, got 1.5"),
     ("finalists", {"count": 0}, "finalists.count must be at least 1, got 0"),
     ("target", {"device": "tpu"}, "target.device is 'tpu'; supported is onnxruntime on cpu"),
+    ("smoke", {"\n\x1b[2J": 1}, r"smoke: cannot set \n\x1b[2J: the experiment has no '\n\x1b[2J'"),
     ("smoke", {"stages.nope.trials": 1}, "smoke: cannot set stages.nope.trials: stages has no 'nope'"),
     ("task", {"name": "nosuch"}, "task: 'nosuch' is unknown; there are image_classification, text_classification"),
     ("task", {"name": "nosuch.py:TASK"}, "task: the file nosuch.py does not exist"),
@@ -78,7 +78,7 @@ VALUES = [
     (STAGE + "options", {"patch": 2, "n_layers": 2}, "options.n_layers is a parameter of the space; use fix.n_layers"),
     (STAGE + "routine", "nosuch", "stages.search: there is no routine 'nosuch'; there are: classical, "),
     (STAGE + "routine", "nosuch.py:ROUTINE", "routine file 'nosuch.py' does not exist; give file.py:CLASS"),
-    (STAGE + "space", "nosuch", "stages.search.space 'nosuch' does not exist; there are: encoder, "),
+    (STAGE + "space", "nosuch", "stages.search.space 'nosuch' does not exist; "),
     (STAGE + "space", ["encoder", "encoder"], "stages.search.space 'encoder' is named twice"),
     (STAGE + "search", {"searcher": "bohp"}, "stages.search.search.searcher 'bohp' does not exist"),
     (
@@ -114,6 +114,8 @@ OPTIONS = [
     (["--storage", "{}/tiny.yaml/below"], "tiny.yaml/below' must be a folder, but "),
     (["--storage", "/proc/below"], "storage '/proc/below' must be writable, but /proc is not"),
     (["--storage", "ftp://host/folder"], "storage 'ftp://host/folder' must be "),
+    (["--storage", "a" * 300], f"{'a' * 300}' must be a path that can be, but is not (File name too long)"),
+    (["--storage", "a\0b"], r"a\x00b' must be a path that can be, but is not (embedded null byte)"),
     (["--storage", "s3:/one-slash"], "storage 's3:/one-slash' must be "),
 ]
 
@@ -221,10 +223,7 @@ def folder(tmp_path, monkeypatch):
         raise AssertionError("the input was accepted")
 
     monkeypatch.setattr(launch, "connect", reached)
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield tmp_path
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return tmp_path
 
 
 @pytest.mark.parametrize(("files", "arguments", "line"), CASES)

@@ -33,7 +33,7 @@ class Toy:
         **changes,
     ):  # fmt: skip
         self.folder, self.environment = folder, {**environment, MARK: str(folder)}
-        self.cache = Path(environment["FITFORMER_CACHE"])
+        self.cache, self.begun = Path(environment["FITFORMER_CACHE"]), 0
         self.storage, self.log, self.file = folder / "results", folder / "epochs.log", folder / "toy.yaml"
         options = {"log": str(self.log), "template": str(template), "seconds": seconds}
         options["faults"] = {f"{height(trial):.4f}": fault for trial, fault in (faults or {}).items()}
@@ -69,8 +69,9 @@ class Toy:
         return self.begin("run", str(self.file), "--storage", str(self.storage), *options)
 
     def begin(self, *arguments):
-        """Any command of the command line, in a process of its own. What it prints goes to `out` and `err` files."""
-        with (self.folder / "out").open("w") as out, (self.folder / "err").open("w") as err:
+        """Any command of the command line, in a process of its own. What it prints goes to files (see `printed`)."""
+        self.begun += 1
+        with self.stream("out").open("w") as out, self.stream("err").open("w") as err:
             command = [sys.executable, "-m", "experiments", *arguments]
             return subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=out, stderr=err)
 
@@ -88,9 +89,13 @@ class Toy:
         """A command's standard output, with this storage."""
         return self.end(self.begin(*arguments, "--storage", str(self.storage)), code, timeout)
 
-    def printed(self, stream):
-        """What the last command printed on `out` or `err`."""
-        return (self.folder / stream).read_text()
+    def stream(self, name):
+        """Where the last command begun prints its `out` or `err`."""
+        return self.folder / f"{self.begun:03d}.{name}"
+
+    def printed(self, name):
+        """What it has printed."""
+        return self.stream(name).read_text()
 
     def wait(self, driver, condition, seconds=90):
         """Until the condition holds, while the driver lives."""
