@@ -63,8 +63,9 @@ class Compress:
 
     @staticmethod
     def check(config: CompressConfig, data: Data) -> None:
-        """Raises ValueError, a line a fault, where start, teacher and data do not fit together."""
-        _start(config, data, default_cache())
+        """Raises ValueError, a line a fault, where start, ratios, teacher and data do not fit together."""
+        model, seen = _start(config, data, default_cache())
+        shape(config, Network(model, model.architecture, seen.signature))
         if config.teacher is not None:
             found = teacher.read(config.teacher, default_cache())
             teacher.check(found, config.task, as_read_by(found.folder, data, default_cache()), default_cache())

@@ -9,14 +9,16 @@ from models import artifact, cost
 from models.architecture import Architecture
 from models.artifact import Origin
 from models.compression.compressor import Network
+from models.compression.vocabulary import trimmed
 from models.encoder import build
 from models.predictor import Predictor
 from trainables import checkpoint
 from trainables.compress import Compress
+from trainables.data import prepare
 from trainables.loop import logits
 from trainables.parsing import ParseError, parse
 from trainables.pruning import CompressConfig, sizes, step
-from trainables.retokenized import as_read_by
+from trainables.retokenized import as_read_by, retokenized
 from trainables.routine import Workspace
 from trainables.train import Train, TrainConfig
 
@@ -244,7 +246,36 @@ def test_a_start_that_is_none_or_of_other_labels(workspace, trained, texts, tmp_
         compress(workspace, str(tmp_path))
     with pytest.raises(ValueError, match="^start has input pixels, must have the data's tokens; choose another one"):
         compress(workspace, trained[0], task=texts)
-    with pytest.raises(
-        ValueError, match="^embedding: the network reads images, must read tokens to have one; leave it"
-    ):
-        compress(workspace, trained[0], embedding_ratio=0.5).advance()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"embedding_ratio": 0.5}, "embedding: the network reads images, must read tokens to have one; leave it out"),
+        ({"low_rank_ratio": 0.95}, "low_rank: ratio is 0.95, which rank 1 in attention of layer 0 does not reach"),
+        (
+            {"settings": {"heads": {"keep": 3}}},
+            "heads of layer 0: keep is 3, must be at most 2, all there are; lower it",
+        ),
+    ],
+)
+def test_checked_before_a_trial_starts(workspace, trained, monkeypatch, values, message):
+    monkeypatch.setenv("FITFORMER_CACHE", str(workspace.cache))
+    routine = compress(workspace, trained[0])
+    Compress.check(routine.config, routine.data)
+    config = parse(CompressConfig, {"task": TASK, "start": trained[0], **values})
+    with pytest.raises(ValueError, match=f"^{message}"):
+        Compress.check(config, routine.data)
+
+
+def test_the_same_tokenizer_changes_nothing_and_another_is_stored_once(texts, tmp_path):
+    data = prepare(texts, tmp_path / "cache")
+    own = data.files["tokenizer.json"].read_text()
+    assert retokenized(data, own, tmp_path / "cache") is data
+    assert retokenized(data, json.dumps(json.loads(own)), tmp_path / "cache") is data
+    other = trimmed(own, range(300))
+    first, second = (retokenized(data, other, tmp_path / "cache") for _ in range(2))
+    assert first.folder == second.folder != data.folder
+    assert (first.labels, first.record["source"]) == (data.labels, data.record["source"])
+    assert first.splits["test"].raw(np.arange(3)) == data.splits["test"].raw(np.arange(3))
+    assert as_read_by(first.folder, data, tmp_path / "cache").folder == first.folder
