@@ -148,7 +148,7 @@ class Bridge:
 
     def _take(self, news: News) -> None:
         match news:
-            case Expired():
+            case Expired() if news.final > self.director.final or not self.director.expired:
                 self.record(news)
             case Lost() if news.segment in self.director.in_flight:
                 self._record_end(replace(news, node=self._node(news.segment)))

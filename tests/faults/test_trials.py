@@ -203,11 +203,9 @@ def test_two_hundred_trials_leave_a_small_ledger_and_nothing_out(experiment):
 
 
 @pytest.fixture
-def cluster(monkeypatch):
+def cluster():
     """A head without CPUs and two nodes of one each, which are found dead soon."""
-    token = secrets.token_hex(32)
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once a process
     health = {f"health_check_{name}": value for name, value in HEALTH.items()}
     head = {"num_cpus": 0, "include_dashboard": False, "_system_config": health, **SMALL}
     made = Cluster(initialize_head=True, head_node_args=head)
