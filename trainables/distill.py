@@ -20,15 +20,16 @@ from tasks.task import Data
 from trainables import checkpoint, distillation, teacher
 from trainables.data import default_cache, prepare
 from trainables.distillation import DistillConfig
-from trainables.lessons import Lessons
+from trainables.lessons import Lessons, forward_flops
 from trainables.loop import Examples, Loop, Optimization
 from trainables.losses import observed, soft_targets
-from trainables.mixup import mixed
+from trainables.mixup import Mixed, mixed
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
 from trainables.train import costs, label_loss
 
 _PROJECTIONS = "projections.safetensors"
+_PASSES = 3  # of a training step: one forward, backward as much as two
 
 
 class Distill:
@@ -63,7 +64,13 @@ class Distill:
             train=self.lessons.split,
             beside=self.matching,
         )
+        self.flops = 0
         self.cost = costs(self.kind, self.model, self.data, workspace)
+
+    @property
+    def signature(self) -> dict[str, Any]:
+        """What the student reads, which may be longer than the data's longest."""
+        return self.model.signature.model_dump() if isinstance(self.model, Classifier) else self.data.signature
 
     @staticmethod
     def architecture(config: DistillConfig) -> Architecture | Own:
@@ -78,15 +85,17 @@ class Distill:
         distillation.check(config, data, teacher.read(config.teacher, cache), cache)
 
     def advance(self) -> dict[str, Any]:
-        """The loop's report (see `Loop.advance`), and what the student costs (see `Train.advance`)."""
-        return {**self.loop.advance(), **self.cost}
+        """The loop's report (see `Loop.advance`), what the student costs (see `Train.advance`), and `training_flops`:
+        those of the student, backward counted as two forward, and of the teacher where it was asked meanwhile."""
+        self.flops = self.lessons.flops = 0
+        report = self.loop.advance()
+        return {**report, **self.cost, "training_flops": _PASSES * self.flops + self.lessons.flops}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (see `trainables.checkpoint`), with the projections of the matches beside it."""
-        signature = self.model.signature.model_dump() if isinstance(self.model, Classifier) else self.data.signature
         about = {
             "architecture": self.kind.model_dump(),
-            "signature": signature,
+            "signature": self.signature,
             "task": self.config.task,
             "config": self.config.model_dump(mode="json", exclude_unset=True),
         }
@@ -108,12 +117,9 @@ class Distill:
         mix = mixed(examples, config.mixup, seed=config.seed, epoch=epoch)
         with observed(model, of_student) as own, mix.within(model) if config.mixup else nullcontext():
             logits_BC: Tensor = model(**mix.inputs)
-        soft_B = mix.share * soft_targets(logits_BC, said_BC, config.temperature)
-        if config.mixup:
-            # Linear in the teacher's probabilities, so this is the loss of their mixture, but for a constant.
-            soft_B = soft_B + (1 - mix.share) * soft_targets(logits_BC, said_BC[mix.partner], config.temperature)
-        labels = self._labels(logits_BC, examples.targets, mix.alone)
-        loss: Tensor = config.soft_weight * soft_B.mean() + (1 - config.soft_weight) * labels
+        if isinstance(self.kind, Architecture):  # of a network of the user's own nothing is known
+            self.flops += forward_flops(self.kind, self.signature, mix.inputs)
+        loss = self._told(logits_BC, said_BC, examples.targets, mix)
         if not matches:
             return loss
         keep_BL = examples.inputs.get("keep", torch.ones_like(next(iter(own.values()))[..., 0], dtype=torch.bool))
@@ -125,12 +131,18 @@ class Distill:
         loop = self.loop
         return (loop.epoch + loop.place / len(self.lessons.split(loop.epoch))) / self.config.epochs
 
-    def _labels(self, logits_BC: Tensor, targets_B: Tensor, alone_B: Tensor) -> Tensor:
-        labelled_B = alone_B & (targets_B >= 0)
+    def _told(self, logits_BC: Tensor, said_BC: Tensor, targets_B: Tensor, mix: Mixed) -> Tensor:
+        """What answers and labels say."""
+        config, labelled_B = self.config, mix.alone & (targets_B >= 0)
+        soft_B = mix.share * soft_targets(logits_BC, said_BC, config.temperature)
+        if config.mixup:
+            # Linear in the teacher's probabilities, so this is the loss of their mixture, but for a constant.
+            soft_B = soft_B + (1 - mix.share) * soft_targets(logits_BC, said_BC[mix.partner], config.temperature)
+        loss = config.soft_weight * soft_B.mean()
         if not labelled_B.any():
-            return logits_BC.new_zeros(())
-        loss = label_loss(self.data, logits_BC[labelled_B], targets_B[labelled_B], self.config.label_smoothing)
-        return loss * labelled_B.float().mean()
+            return loss
+        labels = label_loss(self.data, logits_BC[labelled_B], targets_B[labelled_B], config.label_smoothing)
+        return loss + (1 - config.soft_weight) * labels * labelled_B.float().mean()
 
 
 def _fitting(config: DistillConfig, data: Data, cache: Path) -> Teacher:

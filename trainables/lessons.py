@@ -14,6 +14,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from models import cost
+from models.architecture import Architecture
 from tasks import cache, transfer
 from tasks.augmentation import Augmentation, Mask, Vocabulary, augment, nearest, special_tokens
 from tasks.batches import Rows
@@ -55,7 +57,12 @@ class Lesson(NamedTuple):
 
 
 class Lessons:
-    """Examples and answers by epoch. names: features of the teacher's layers that are compared."""
+    """Examples and answers by epoch. names: features of the teacher's layers that are compared.
+
+    `flops` counts what the teacher computed as examples came up.
+    """
+
+    flops = 0
 
     def __init__(
         self,
@@ -89,18 +96,21 @@ class Lessons:
         lesson = self._lesson(epoch)
         live = torch.from_numpy(lesson.live[rows])
         if lesson.answers is None or live.all():
-            self.teacher.model.to(self.device)
-            return self.teacher.answer(inputs, names)
+            return self._asked(inputs, names)
         logits_BC = self._tensor(lesson.answers.logits(rows))
         length = inputs["keep"].shape[1] if "keep" in inputs else None
         features = {name: self._tensor(lesson.answers.feature(name, rows, length)) for name in names}
         if live.any():
-            self.teacher.model.to(self.device)
-            fresh, seen = self.teacher.answer({name: value[live] for name, value in inputs.items()}, names)
+            fresh, seen = self._asked({name: value[live] for name, value in inputs.items()}, names)
             logits_BC[live] = fresh.float()
             for name, feature in features.items():
                 feature[live] = seen[name].float()
         return logits_BC, features
+
+    def _asked(self, inputs: Mapping[str, Tensor], names: Collection[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        self.flops += forward_flops(self.teacher.architecture, self.teacher.config["signature"], inputs)
+        self.teacher.model.to(self.device)
+        return self.teacher.answer(inputs, names)
 
     def _lesson(self, epoch: int) -> Lesson:
         version = self._version(epoch)
@@ -152,6 +162,12 @@ class Lessons:
 
     def _tensor(self, values: Any) -> Tensor:
         return torch.from_numpy(values).to(self.device).float()
+
+
+def forward_flops(architecture: Architecture, signature: dict[str, Any], inputs: Mapping[str, Tensor]) -> int:
+    """Operations of one forward pass of a batch, its padding among them."""
+    length = inputs["tokens"].shape[1] if "tokens" in inputs else None
+    return len(next(iter(inputs.values()))) * cost.flops(architecture, signature, length)
 
 
 def faults(settings: LessonSettings, data: Data) -> list[str]:

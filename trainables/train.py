@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from models import cost, own, pretrained
 from models.architecture import Architecture, check_fit, parse_signature
-from models.encoder import build
+from models.encoder import Classifier, build
 from models.own import Own
 from tasks.task import Data
 from trainables import checkpoint
@@ -162,10 +162,12 @@ def costs(architecture: Architecture | Own, model: nn.Module, data: Data, worksp
     lengths = data.splits["validation"].lengths
     if isinstance(architecture, Own):
         return _own_cost(model, data, workspace)
+    assert isinstance(model, Classifier)
+    signature = model.signature.model_dump()  # a slice of a teacher may have more positions than the data
     found = {
-        "params": cost.params(architecture, data.signature),
-        "flops": cost.flops(architecture, data.signature, round(float(lengths.mean()))),
-        "size_mb": cost.weight_bytes(architecture, data.signature) / 1e6,
+        "params": cost.params(architecture, signature),
+        "flops": cost.flops(architecture, signature, round(float(lengths.mean()))),
+        "size_mb": cost.weight_bytes(architecture, signature) / 1e6,
     }
     if "layer_table" in workspace.inputs:
         from trainables.layers import read  # with onnxruntime, which training does without

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 import searchspaces
+from models import cost
 from tests.trainables.teaching import teach, text_task
 from trainables import answers as kept
 from trainables import students, teacher
@@ -150,6 +151,7 @@ def test_the_loss_of_a_batch(distill):
 @pytest.mark.parametrize("values", [{}, {"deletion": 0.3, "augmented": 0.5}, {"deletion": 0.3, "versions": 1}])
 def test_kept_or_asked_the_teacher_says_the_same(distill, values):
     reports = [distill(**ALL, **values, states_gb=size).advance() for size in (0.0, 1.0)]
+    assert reports[0]["training_flops"] > reports[1]["training_flops"] > 0
     assert reports[0]["train_loss"] == pytest.approx(reports[1]["train_loss"], rel=1e-2)
 
 
@@ -249,6 +251,7 @@ def test_a_student_keeps_the_teachers_positions(distill, workspace, room, tmp_pa
     routine.save(tmp_path)
     found = teacher.read(str(tmp_path), workspace.cache)
     assert found.model.signature.max_length == 128
+    assert routine.cost["params"] == sum(parameter.numel() for parameter in found.model.parameters())
 
 
 def test_frozen_embeddings_stay(distill):
@@ -265,8 +268,10 @@ def test_images(workspace, tmp_path):
     values = {**SMALL, "patch": 2, "task": DIGITS, "teacher": str(tmp_path / "teacher"), "mixup": 0.5, "epochs": 0.2}
     values |= {"hidden_weight": 1.0, "student": "slices", "report_every": 0.1}
     values = {name: value for name, value in values.items() if name not in ("patch", "d_head")}
-    report = Distill(parse(DistillConfig, values), workspace).advance()
+    routine = Distill(parse(DistillConfig, values), workspace)
+    report = routine.advance()
     assert np.isfinite(report["train_loss"])
+    assert report["training_flops"] == 3 * report["samples"] * cost.flops(routine.kind, routine.signature)
 
 
 def test_a_mixture_of_embeddings():

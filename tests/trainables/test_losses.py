@@ -96,7 +96,7 @@ def test_relation_is_that_of_minilm():
 
 
 def test_observed_features_are_what_the_model_computes():
-    teacher = model(norm_placement="post").eval()
+    teacher = model(norm_placement="post", attention_rank=4).eval()
     seen = features(teacher, ["hidden.0", "hidden.1", "qkv.2", "hidden.4"])
     mask = KEEP[:, None, None, :]
     assert all(value.shape[-1] == width(name, teacher.architecture) for name, value in seen.items())
