@@ -198,10 +198,10 @@ class _Heartbeat:
     def _settle(self) -> None:
         """Gives way to a claim made at the same moment that prevails."""
         time.sleep(_PAUSE_S)
-        first = _claims(self._store)[0]
+        first = next(iter(_claims(self._store)), None)
         if first != self._claim:
             self._store.delete(self._claim.name)
-            raise Held(self._store, _read(self._store, first))
+            raise Held(self._store, _read(self._store, first) if first else {})
 
     def _beat(self, store: Store) -> None:
         self._beats += 1

@@ -31,7 +31,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def remote(bucket, monkeypatch):
-    for name, value in {"_BEAT_S": 0.06, "_STALE_S": 1.0, "_PAUSE_S": 0.1}.items():
+    for name, value in {"_BEAT_S": 0.06, "_STALE_S": 20.0, "_PAUSE_S": 0.1}.items():
         monkeypatch.setattr(leases, name, value)
     return Store(bucket) / "tiny-20261120-abcd"
 
@@ -86,8 +86,9 @@ def test_lock_that_fails_is_told(tmp_path):
         Lease.take(Store(tmp_path / "gone"))
 
 
-def abandoned(store):
-    """A lease whose driver stands still."""
+def abandoned(store, monkeypatch):
+    """A lease whose driver stands still, for long enough."""
+    monkeypatch.setattr(leases, "_STALE_S", 0.5)
     lease = Lease.take(store)
     lease._hold._released.set()
     lease._hold._thread.join()
@@ -99,8 +100,8 @@ def revived(lease):
     threading.Thread(target=lease._hold._go_on, daemon=True).start()
 
 
-def test_heartbeat_that_stands_still_is_taken_over(remote):
-    old = abandoned(remote)
+def test_heartbeat_that_stands_still_is_taken_over(remote, monkeypatch):
+    old = abandoned(remote, monkeypatch)
     assert not old.lost.is_set()
     with Lease.take(remote):
         assert [name.partition("-")[0] for name in remote.names("lease")] == ["lease/00002"]
@@ -109,8 +110,8 @@ def test_heartbeat_that_stands_still_is_taken_over(remote):
     old.close()
 
 
-def test_superseded_driver_finds_out_even_when_the_other_has_ended(remote):
-    old = abandoned(remote)
+def test_superseded_driver_finds_out_even_when_the_other_has_ended(remote, monkeypatch):
+    old = abandoned(remote, monkeypatch)
     Lease.take(remote).close()
     assert remote.names("lease") == []
     revived(old)
@@ -138,10 +139,16 @@ def test_of_two_claims_at_once_one_wins(remote):
         lease.close()
 
 
+def test_claim_that_another_cleared_away_while_it_paused_is_given_up(remote, monkeypatch):
+    monkeypatch.setattr(leases.time, "sleep", lambda _: [remote.delete(name) for name in remote.names("lease")])
+    with pytest.raises(Held):
+        Lease.take(remote)
+
+
 def test_lease_outlives_a_server_that_is_away(remote, s3):
     with Lease.take(remote) as lease:
         s3.stop()
-        time.sleep(1.2 * leases._STALE_S)
+        time.sleep(5 * leases._BEAT_S)
         s3.start()
         with pytest.raises(Held):
             Lease.take(remote)
