@@ -52,6 +52,20 @@ def test_one_fault_of_each_class_and_exactly_the_work_that_had_to_be_done(experi
     assert "in advance" in trials[1].failures[0].trace
     assert all(failure.node for trial in trials for failure in trial.failures)
     assert "val_accuracy was not reported (reported: epochs) after 3 epochs" in trials[6].reason
+    # A segment that is tried again takes no more than its place.
+    slots = next(record["slots"] for record in toy.run().records if record["event"] == "session")
+    assert max(len(running) for running in in_flight(toy)) <= slots
+
+
+def in_flight(toy):
+    """The segments that were running, after each record: their numbers and attempts."""
+    running = {}
+    for record in toy.run().records:
+        if record["event"] == "started":
+            running[record["segment"]["number"]] = record["segment"]["attempt"]
+        elif record["event"] in ("lost", "failed") or record.get("verdict") == "stop":
+            del running[record["segment"]]
+        yield dict(running)
 
 
 @pytest.mark.faults
@@ -89,16 +103,9 @@ def test_node_out_of_memory_lets_each_trial_try_once_more_alone(experiment):
     toy.environment |= {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
     toy.finish(code=4)
     assert [(trial.status, kinds(trial)) for trial in toy.trials()] == [("infeasible", ["memory", "memory"])] * 2
-    alone = []  # how many segments of the search were in flight while a second attempt was
-    running = set()
-    for record in toy.run().records:
-        if record["event"] == "started":
-            running.add(record["segment"]["number"])
-            alone += [len(running)] if record["segment"]["attempt"] else []
-        elif "segment" in record:
-            running.discard(record["segment"])
-    assert alone
-    assert set(alone) == {1}
+    again = [running for running in in_flight(toy) if any(running.values())]
+    assert again
+    assert all(len(running) == 1 for running in again)
 
 
 @pytest.mark.faults

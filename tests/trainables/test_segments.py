@@ -7,7 +7,7 @@ import pytest
 
 from trainables import manifest
 from trainables.adapter import SegmentTrainable
-from trainables.routine import Infeasible
+from trainables.routine import Infeasible, Workspace
 from trainables.store import StorageError, Store
 
 ROUTINE = """
@@ -88,6 +88,19 @@ def test_checkpoint_is_taken_up_wherever_the_run_lies(job, place):
     assert any("log" in name for name in place.names("trials"))
     first.cleanup()
     second.cleanup()
+
+
+def test_what_a_routine_publishes_lies_in_the_runs_folder(job, place, tmp_path):
+    folder = place.local or tmp_path / "scratch"
+    here = Workspace(tmp_path, folder, store=None if place.local else place)
+    (folder / "artifacts" / "a").mkdir(parents=True)
+    (folder / "artifacts" / "a" / "card.md").write_text("whole")
+    manifest.write(folder / "artifacts" / "a")
+    here.publish("artifacts/a")
+    assert place.read("artifacts/a/card.md") == b"whole"
+    assert (here.fetch("artifacts/a") / "card.md").read_text() == "whole"
+    with pytest.raises(manifest.Damaged, match="artifacts/b"):
+        here.fetch("artifacts/b")
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "manifest", "everything"])
