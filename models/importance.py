@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from models.encoder import Classifier
 from models.slicing import axes
 
 Kind = Literal["magnitude", "taylor", "activation"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Loss = Callable[[nn.Module, Any], Tensor]
 
 _OUTGOING = {"units": "units", "values": "heads", "hidden": "hidden"}

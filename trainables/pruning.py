@@ -7,7 +7,7 @@ from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from models.architecture import Architecture
 from models.compression import compressor
 from models.compression.compressor import Compressor, Context, Network
-from models.importance import Kind
+from models.importance import KINDS, Kind
 from trainables.optimization import Optimization
 from trainables.parsing import ParseError, parse, suggestion
 
@@ -31,7 +31,8 @@ class CompressConfig(Optimization):
         default={}, description="by compressor its other settings, such as units: {round_to: 32}"
     )
     importance: Kind = Field(
-        default="taylor", description="what the least important parts are told by, where it applies"
+        default="taylor",
+        description="what the least important heads, units and dimensions are told by; layers go evenly spaced",
     )
     examples: int = Field(default=512, ge=1, description="training examples that tell what is important")
     rounds: int = Field(default=1, ge=1, description="in how many rounds parts are removed, the first before training")
@@ -120,7 +121,7 @@ def _compressor(config: CompressConfig, name: str, ratio: float) -> Compressor:
     kind = compressor.load(name)
     field = kind.Config.model_fields.get("importance")
     values: dict[str, Any] = {"ratio": ratio}
-    if field is not None and _allows(field.annotation, config.importance):
+    if field is not None and field.default in KINDS and _allows(field.annotation, config.importance):
         values["importance"] = config.importance
     return kind(parse(kind.Config, values | config.settings.get(name, {}), name))
 

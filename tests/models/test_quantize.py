@@ -1,4 +1,5 @@
 import collections
+import sys
 
 import numpy as np
 import onnx
@@ -110,6 +111,15 @@ def test_what_this_runtime_does_not_run(data, monkeypatch):
         ValueError, match=r"^quantization is weights4, which onnxruntime \S+ does not run here \(.*no kernel\)"
     ):
         quantized(data, "weights4")
+
+
+def test_an_older_runtime_without_quantization_by_blocks(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime.quantization.matmul_nbits_quantizer", None)
+    with pytest.raises(
+        ValueError, match=r"^quantization in 4 bits by blocks is not in onnxruntime \S+, must be in a newer"
+    ):
+        quantized(data, "weights4")
+    assert len(quantized(data, "int8")) < len(data)
 
 
 def test_sensitivity_finds_the_layer_that_is_spoiled():

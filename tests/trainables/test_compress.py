@@ -217,12 +217,13 @@ def test_the_shape_is_known_beforehand(workspace, trained, monkeypatch):
 
 
 def test_settings_and_importance_where_they_apply():
-    ratios = {"units": 0.5, "low_rank": 0.5}
+    ratios = {"units": 0.5, "low_rank": 0.5, "layers": 0.5}
     values = {"task": TASK, "start": "x", "ratios": ratios, "settings": {"units": {"round_to": 32}}}
     for importance, of_low_rank in (("activation", "activation"), ("taylor", "magnitude")):
         config, found = parse(CompressConfig, {**values, "importance": importance}), network()
-        units, low_rank = (step(config, name, 0, found, sizes(config, found)).config for name in ratios)
+        units, low_rank, layers = (step(config, name, 0, found, sizes(config, found)).config for name in ratios)
         assert (units.round_to, units.importance, low_rank.importance) == (32, importance, of_low_rank)
+        assert layers.importance == "spaced"
 
 
 @pytest.mark.parametrize(
