@@ -174,8 +174,8 @@ def _by_blocks(graph: Any, operator: str, bits: int, exclude: Sequence[str]) -> 
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
     except ImportError:
         raise ValueError(
-            f"quantization in {bits} bits by blocks is not in onnxruntime {onnxruntime.__version__}, must be in a newer "
-            "one; update it, or choose int8"
+            f"quantization in {bits} bits by blocks is not in onnxruntime {onnxruntime.__version__}, must be in a "
+            "newer one; update it, or choose int8"
         ) from None
     quantizer = MatMulNBitsQuantizer(
         graph,
