@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models import cost, elastic
+from models import elastic
 from models.architecture import Architecture
 from models.elastic import Choices, Shape
 from models.encoder import Classifier, build
@@ -24,7 +24,7 @@ from models.importance import Kind
 from tasks.task import Data
 from trainables import checkpoint, lessons, students, teacher
 from trainables.data import default_cache, prepare
-from trainables.lessons import Lessons, LessonSettings
+from trainables.lessons import Lessons, LessonSettings, forward_flops
 from trainables.loop import Examples, Loop, Optimization, logits
 from trainables.losses import soft_targets
 from trainables.mixup import Mixed, mixed
@@ -77,7 +77,7 @@ class Supernet:
             train=self.lessons.split,
         )
         self.cost = costs(self.model.architecture, self.model, self.data, workspace)
-        self.flops = 0.0
+        self.flops = 0
 
     @staticmethod
     def architecture(config: SupernetConfig) -> Architecture:
@@ -91,10 +91,12 @@ class Supernet:
 
     def advance(self) -> dict[str, Any]:
         """The loop's report on the largest subnet (see `Loop.advance`), `smallest_val_…` of the smallest, what the
-        largest costs (see `Train.advance`), and `training_flops` of all subnets in this stretch."""
-        self.flops = 0.0
+        largest costs (see `Train.advance`), and `training_flops`: those of all subnets, backward counted as two
+        forward, and of the teacher where it was asked meanwhile."""
+        self.flops = self.lessons.flops = 0
         report = self.loop.advance()
-        return {**report, **self._smallest(report), **self.cost, "training_flops": self.flops}
+        flops = _PASSES * self.flops + self.lessons.flops
+        return {**report, **self._smallest(report), **self.cost, "training_flops": flops}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (see `trainables.checkpoint`)."""
@@ -113,11 +115,11 @@ class Supernet:
     def _loss(self, model: nn.Module, examples: Examples) -> Tensor:
         assert isinstance(model, Classifier)
         config, epoch, shapes = self.config, self.loop.epoch, self._sandwich()
-        self.flops += _training_flops(model, shapes, examples)
         said_BC, _ = self.lessons.taught(epoch, examples.rows, examples.inputs, ())
         mix = mixed(examples, config.mixup, seed=config.seed, epoch=epoch)
         with mix.within(model) if config.mixup else nullcontext():
             found = elastic.logits(model, shapes, **mix.inputs)
+        self.flops += _flops(model, shapes, mix.inputs)
         losses = [self._of_one(logits_BC, said_BC, examples.targets, mix) for logits_BC in found]
         return torch.stack(losses).mean()
 
@@ -177,11 +179,9 @@ def _check(config: SupernetConfig, data: Data, found: Teacher, cache: Path) -> N
         raise Infeasible("\n".join(faults))  # also at a second attempt
 
 
-def _training_flops(model: Classifier, shapes: list[Shape], examples: Examples) -> float:
-    signature, tokens_BL = model.signature.model_dump(), examples.inputs.get("tokens")
-    length = None if tokens_BL is None else tokens_BL.shape[1]
-    of_each = [cost.flops(elastic.shaped(model.architecture, shape), signature, length) for shape in shapes]
-    return float(_PASSES * len(examples.rows) * sum(of_each))
+def _flops(model: Classifier, shapes: list[Shape], inputs: dict[str, Tensor]) -> int:
+    architectures, signature = [elastic.shaped(model.architecture, shape) for shape in shapes], model.signature
+    return sum(forward_flops(one, signature.model_dump(), inputs) for one in architectures)
 
 
 ROUTINE = Supernet

@@ -1,6 +1,6 @@
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 
 from models import elastic, pretrained
-from models.architecture import Architecture
+from models.architecture import Activation, Architecture, Positions
 from models.elastic import Choices, Shape
 from models.encoder import build
 from models.importance import Importance, importance
@@ -18,12 +18,13 @@ TEXT: dict[str, Any] = {"input": "tokens", "vocab_size": 20, "max_length": 9, "p
 IMAGE = {"input": "pixels", "height": 4, "width": 4, "channels": 1, "scale": 0.1, "n_classes": 4}
 SIZES = {"n_layers": 4, "d_model": 12, "n_heads": 3, "d_head": 4, "d_ff": 10}
 KINDS = [
-    *({"positions": kind} for kind in ("sinusoidal", "learned", "rotary", "alibi", "none")),
-    {"activation": "swiglu", "norm": "rms"},
     {"norm_placement": "post", "embedding_norm": True, "pooling": "cls", "dropout": 0.2},
-    {"embedding_rank": 5},
     {"n_heads": (3, 3, 4, 5), "d_head": (4, 6, 2, 4), "d_ff": (10, 7, 9, 12), "positions": "rotary"},
+    {"embedding_rank": 5},
     {"patch": 2, "pooling": "cls"},
+    {"norm": "rms", "pooling": "max"},
+    *({"positions": name} for name in get_args(Positions)),
+    *({"activation": name} for name in get_args(Activation)),
 ]
 SHAPES = [
     Shape(),
@@ -74,7 +75,7 @@ def test_a_subnet_is_the_network_that_is_extracted(kind):
 
 
 def test_in_single_precision_too():
-    model = make(**KINDS[6]).float()
+    model = make(**KINDS[0]).float()
     given = inputs(model)
     for shape, found in zip(SHAPES, elastic.logits(model, SHAPES, **given), strict=True):
         torch.testing.assert_close(found, elastic.extracted(model, shape)(**given), rtol=1e-6, atol=1e-6)
@@ -125,7 +126,7 @@ def test_leading_slices_are_the_best_by_score():
 
 
 def test_dropout_only_while_training():
-    model = make(**KINDS[6])
+    model = make(**KINDS[0])
     given = inputs(model)
     torch.manual_seed(3)
     first, second = (elastic.logits(model.train(), [Shape(n_layers=1)], **given)[0] for _ in range(2))
@@ -175,7 +176,7 @@ def test_choices():
             ],
         ),
         (
-            KINDS[8],
+            KINDS[1],
             Shape(n_layers=2, n_heads=4, d_ff=(10, 11)),
             [
                 "n_heads is 4, must be at most 3, as many as layer 0 has; lower it",

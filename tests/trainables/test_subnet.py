@@ -7,6 +7,7 @@ import torch
 from models import elastic
 from models.elastic import Shape
 from trainables import checkpoint
+from trainables.distill import Distill, DistillConfig
 from trainables.loop import on_device
 from trainables.parsing import ParseError, parse
 from trainables.routine import Infeasible, Workspace
@@ -87,6 +88,15 @@ def test_its_checkpoint_is_where_a_training_begins(make, workspace, tmp_path):
     for ours, theirs in zip(student.model.parameters(), routine.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert student.advance()["epochs"] == 0.1
+
+
+def test_a_student_of_the_supernet_begins_as_a_subnet(make, supernet, workspace, tmp_path):
+    routine = make(**SIZES)
+    routine.save(tmp_path)
+    values = {"task": TASK, "teacher": str(supernet), "student": str(tmp_path), "report_every": 0.1}
+    student = Distill(parse(DistillConfig, values), workspace)
+    assert torch.equal(student.model.head.linear.weight, routine.model.head.linear.weight)
+    assert student.advance()["params"] == routine.advance()["params"]
 
 
 def test_a_supernet_that_was_written_anew_is_read_anew(make, supernet):
