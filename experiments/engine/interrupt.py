@@ -22,12 +22,14 @@ _hint: list[str] = []
 
 def install() -> None:
     """Takes both signals over; to be called in the main thread, before anything else."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a signal in between waits, too
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(read,), name="interrupt", daemon=True).start()
     _watching.set()
     renew()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def renew() -> None:
