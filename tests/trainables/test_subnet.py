@@ -34,6 +34,11 @@ def supernet(workspace):
     return workspace.folder / "supernet"
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(workspace, monkeypatch):
+    monkeypatch.setenv("FITFORMER_CACHE", str(workspace.cache))
+
+
 @pytest.fixture
 def make(workspace, supernet):
     def build(**values):

@@ -41,6 +41,11 @@ def teacher(workspace):
     return workspace.folder / "teacher", report
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(workspace, monkeypatch):
+    monkeypatch.setenv("FITFORMER_CACHE", str(workspace.cache))
+
+
 @pytest.fixture
 def make(workspace, teacher):
     def build(**values):
