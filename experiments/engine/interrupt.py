@@ -18,6 +18,8 @@ _actions: list[tuple[Action, float]] = []
 _begun = threading.Event()
 _watching = threading.Event()
 _hint: list[str] = []
+# Imported before any child is started; never by the thread, since the main one may be held in the middle of an import.
+_psutil: list[Any] = []
 
 
 def install() -> None:
@@ -40,7 +42,13 @@ def renew() -> None:
 
 
 def before_end(action: Action, seconds: float) -> None:
-    """Runs `action`, for at most so many seconds, when a signal ends the program; what came last runs first."""
+    """Runs `action`, for at most so many seconds, when a signal ends the program; what came last runs first.
+
+    To be called before children are started: without it none are looked for.
+    """
+    import psutil
+
+    _psutil[:] = [psutil]
     _actions.append((action, seconds))
 
 
@@ -55,17 +63,6 @@ def settle(seconds: float = 0.0) -> None:
         threading.Event().wait()
 
 
-def kill_children(children: list[Any]) -> None:
-    """Ends these processes (of psutil), and all that this one has now, without asking."""
-    import psutil
-
-    for child in [*children, *psutil.Process().children(recursive=True)]:
-        try:
-            child.kill()
-        except psutil.Error:  # it has ended meanwhile
-            continue
-
-
 def _hold(number: int, frame: FrameType | None) -> None:
     """The main thread does nothing more: no traceback, no other exit code."""
     threading.Event().wait()
@@ -75,7 +72,7 @@ def _watch(read: int) -> None:
     while True:
         for number in os.read(read, 16):
             if number in SIGNALS and _begun.is_set():
-                kill_children([])
+                _kill(_children())
                 os._exit(128 + number)
             if number in SIGNALS:
                 _begun.set()
@@ -83,14 +80,25 @@ def _watch(read: int) -> None:
 
 
 def _end(number: int) -> None:
-    import psutil
-
-    children = psutil.Process().children(recursive=True)  # once their parents have ended they are hard to find
+    children = _children()  # once their parents have ended they are hard to find
     line = "; ".join([f"fitformer: interrupted by {signal.Signals(number).name}", *_hint[-1:]])
     os.write(2, f"{line}\n".encode())  # print may wait for a lock
     for action, seconds in reversed(_actions):
         thread = threading.Thread(target=action, daemon=True)
         thread.start()
         thread.join(seconds)
-    kill_children(children)
+    _kill([*children, *_children()])
     os._exit(128 + number)
+
+
+def _children() -> list[Any]:
+    return [child for psutil in _psutil for child in psutil.Process().children(recursive=True)]
+
+
+def _kill(processes: list[Any]) -> None:
+    """Ends them without asking."""
+    for process in processes:
+        try:
+            process.kill()
+        except _psutil[0].Error:  # it has ended meanwhile
+            continue

@@ -42,9 +42,11 @@ def submit(address: str, name: str, arguments: Sequence[str], say: Callable[[str
     if not token():  # the dashboard has just answered without one
         environment["RAY_AUTH_MODE"] = "disabled"
     # A session of its own: Ctrl-C in the terminal reaches this process alone, which stops the job and streams its end.
+    started: list[subprocess.Popen[bytes]] = []
+    interrupt.resumable(f"stops job {job}, which may take {GRACE_S} s; the same command goes on from here")
+    interrupt.before_end(lambda: [stop(server, job, client) for client in started], GRACE_S + _TIMEOUT_S)
     with subprocess.Popen(command, env=environment, start_new_session=True) as client:
-        interrupt.resumable(f"stops job {job}, which may take {GRACE_S} s; the same command goes on from here")
-        interrupt.before_end(lambda: stop(server, job, client), GRACE_S + _TIMEOUT_S)
+        started.append(client)
         client.wait()
     return exit_code(server.job(job), say)
 

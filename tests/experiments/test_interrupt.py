@@ -70,6 +70,7 @@ def test_second_signal_ends_at_once(program):
 
 def test_children_end_too_also_stopped_ones(program):
     process = program(
+        "interrupt.before_end(lambda: None, 1)\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
         "child.send_signal(signal.SIGSTOP)\n" + READY + "time.sleep(60)"
     )
