@@ -29,14 +29,15 @@ from experiments.engine.events import (
     to_record,
 )
 from experiments.engine.ledger import Ledger, LedgerError
-from experiments.engine.loss import end, host, loss, survive_losses
+from experiments.engine.loss import draining, end, host, loss, survive_losses
 from experiments.engine.watch import Cancel, News, Watch
 from trainables.store import StorageError
 
 Observer = Callable[[Event, Verdict], None]
 
-# How often, in seconds, the cluster is asked how many segments it can run.
+# How often, in seconds, the cluster is asked how many segments it can run, and which nodes are about to go.
 _SLOTS_PERIOD = 5.0
+_DRAINING_PERIOD = 1.0
 
 
 class Bridge:
@@ -64,6 +65,8 @@ class Bridge:
         self._job = job
         self._ask_slots = slots
         self._slots, self._slots_due = 0, 0.0
+        self._announced: set[str] = set()
+        self._draining_due = 0.0
         self._watch = watch or Watch()
         self._clock = clock
         self._observers = observers
@@ -121,10 +124,12 @@ class Bridge:
 
     def lost(self, ray_trial: RayTrial) -> None:
         """The segment's process went away, possibly before its first step (an idle actor that had died)."""
+        self._note_draining()
         self._take_news()  # it may have been the watch that ended it
         number = self._segment_of.get(ray_trial.trial_id)
         if number in self.director.in_flight:
-            self._record_end(Lost(number, *loss(ray_trial, self._actors.get(number)), self._node(number)))
+            why = loss(ray_trial, self._actors.get(number), self._announced)
+            self._record_end(Lost(number, *why, self._node(number)))
 
     def lost_before_it_ran(self, ray_trial: str) -> None:
         """The same, where Ray names the trial only."""
@@ -137,6 +142,7 @@ class Bridge:
         if self._watch.superseded:
             self.fault = StorageError("another driver has taken this run over; follow that one, or cancel it")
             raise self.fault
+        self._note_draining()
         self._look_after()
         self._take_news()
         for number in self.director.overdue():
@@ -196,6 +202,12 @@ class Bridge:
         self._watch.left(number)
         for table in (self._ray_trials, self._actors, self._nodes):
             table.pop(number, None)
+
+    def _note_draining(self) -> None:
+        now = time.monotonic()
+        if now >= self._draining_due:
+            self._announced |= draining()
+            self._draining_due = now + _DRAINING_PERIOD
 
     def _slots_now(self) -> int:
         now = time.monotonic()

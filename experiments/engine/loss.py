@@ -1,24 +1,27 @@
 """What Ray tells of a trial whose process or node went away. Ray 2.60's own words are read here and nowhere else."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private.state import actors, state
 from ray.air.execution._internal import RayActorManager
-from ray.core.generated.common_pb2 import NodeDeathInfo
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.experiment import Trial as RayTrial
 
 from experiments.engine.events import LossKind
 
 
-def loss(trial: RayTrial, actor: Any | None) -> tuple[LossKind, str]:
-    """Why a Ray trial, run by an actor if it got one, ended without a result: a class and a line."""
+def loss(trial: RayTrial, actor: Any | None, announced: Collection[str]) -> tuple[LossKind, str]:
+    """Why a Ray trial, run by an actor if it got one, ended without a result: a class and a line.
+
+    announced: the nodes that were known to go, see `draining`.
+    """
     text = _text(trial)
     # Ray does not count such a failure, if it knows by then that it is one.
-    if trial.run_metadata.num_failures == 0 or (actor is not None and _announced(_node(actor))):
+    if trial.run_metadata.num_failures == 0 or (actor is not None and _node(actor) in announced):
         return (
             "preempted",
             "its node was taken back",
@@ -56,11 +59,9 @@ def _node(actor: Any) -> str:
     return str(actors(actor._actor_id.hex()).get("Address", {}).get("NodeID", ""))
 
 
-def _announced(node: str) -> bool:
-    """Whether it was known that a node would go, before it went or while it still had time."""
-    preempted = NodeDeathInfo.Reason.AUTOSCALER_DRAIN_PREEMPTED
-    gone = any(entry["NodeID"] == node and entry.get("DeathReason") == preempted for entry in ray.nodes())
-    return gone or node in state.get_draining_nodes()
+def draining() -> set[str]:
+    """The nodes that are announced to go. To be asked often: one that went ahead of its time looks like a crash."""
+    return set(state.get_draining_nodes())
 
 
 def survive_losses() -> None:

@@ -46,6 +46,7 @@ class Run:
         )
         self.bridge.dequeue = self.dequeued.append
         monkeypatch.setattr(bridges, "end", self.ended.append)
+        monkeypatch.setattr(bridges, "draining", set)
         monkeypatch.setattr(bridges, "host", lambda actor: f"host of {actor}")
 
     def _slots(self):
@@ -198,21 +199,32 @@ WORDS = {
 def test_losses_are_told_apart_by_rays_words(tmp_path, words, expected):
     (tmp_path / "error.txt").write_text(f"Failure # 1 (occurred at 2026-01-01)\n{words}\n")
     trial = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=1), error_file=str(tmp_path / "error.txt"))
-    assert losses.loss(trial, None) == expected
+    assert losses.loss(trial, None, ()) == expected
 
 
 def test_what_ray_does_not_count_was_announced():
     trial = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=0), error_file=None)
-    assert losses.loss(trial, None)[0] == "preempted"
+    assert losses.loss(trial, None, ())[0] == "preempted"
 
 
-@pytest.mark.parametrize("drained", [True, False])
-def test_node_that_was_announced_to_go_is_known_before_ray_counts(monkeypatch, drained):
+@pytest.mark.parametrize(("announced", "kind"), [({"n1"}, "preempted"), ({"n2"}, "process"), (set(), "process")])
+def test_node_that_was_announced_to_go_is_known_before_ray_counts(monkeypatch, announced, kind):
     trial = SimpleNamespace(run_metadata=SimpleNamespace(num_failures=1), error_file=None)
     monkeypatch.setattr(losses, "_node", lambda actor: "n1")
-    monkeypatch.setattr(losses.ray, "nodes", lambda: [{"NodeID": "n1", "DeathReason": 0}])
-    monkeypatch.setattr(losses.state, "get_draining_nodes", lambda: {"n1": 0} if drained else {})
-    assert (losses.loss(trial, "actor")[0] == "preempted") == drained
+    assert losses.loss(trial, "actor", announced)[0] == kind
+
+
+def test_announcement_is_remembered(run, monkeypatch):
+    r = run()
+    trial = r.begin("a", actor="actor")
+    trial.run_metadata, trial.error_file = SimpleNamespace(num_failures=1), None
+    monkeypatch.setattr(losses, "_node", lambda actor: "n1")
+    for second, nodes in ((1e9, {"n1"}), (2e9, set())):
+        monkeypatch.setattr(bridges.time, "monotonic", lambda second=second: second)
+        monkeypatch.setattr(bridges, "draining", lambda nodes=nodes: nodes)
+        r.bridge.sweep()
+    r.bridge.lost(trial)
+    assert r.book.kinds()[-1] == ("lost", "preempted")
 
 
 @pytest.mark.parametrize(

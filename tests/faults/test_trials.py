@@ -248,17 +248,17 @@ def test_node_that_is_lost_costs_each_trial_at_most_the_epoch_it_was_in(experime
 
 @pytest.mark.faults
 def test_node_that_was_announced_to_go_counts_against_no_trial(experiment, cluster):
-    toy = on_cluster(experiment(trials=4, epochs=5, seconds=0.7))
+    toy = on_cluster(experiment(trials=4, epochs=8, seconds=0.7))
     driver = toy.start("--address", cluster.address)
     toy.wait(driver, lambda: len(toy.epochs()) >= 4)
     reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
     soon = int((time.time() + 30) * 1000)
     assert GcsClient(address=cluster.address).drain_node(cluster.workers[0].node_id, reason, "taken back", soon)[0]
-    time.sleep(1)
+    time.sleep(3)
     cluster.remove_node(cluster.workers[0], allow_graceful=False)
     toy.end(driver)
     trials = toy.trials()
-    assert [(trial.status, trial.epochs) for trial in trials] == [("completed", 5)] * 4
+    assert [(trial.status, trial.epochs) for trial in trials] == [("completed", 8)] * 4
     found = [kind for trial in trials for kind in kinds(trial)]
     assert found == ["preempted"]
     assert sum(trial.losses for trial in trials) == 0
