@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from models import pretrained_classifier
@@ -18,6 +19,8 @@ from tasks.task import Data
 from trainables import checkpoint
 from trainables.data import prepare
 from trainables.losses import observed
+
+_WEIGHTS, _TOKENIZER = "model.safetensors", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -39,16 +42,24 @@ class Teacher:
     @cached_property
     def model(self) -> Classifier:
         """The network, ready to answer; read when it is first needed, which it often is not."""
+        try:
+            model = self._load()
+        except SafetensorError as error:
+            raise ValueError(
+                f"{self.role}: {self.folder / _WEIGHTS} is damaged ({error}); copy the whole folder again"
+            ) from None
+        return model.eval().requires_grad_(False)
+
+    def _load(self) -> Classifier:
         if self.kind == "pretrained":
-            model: Any = pretrained_classifier.load(pretrained_classifier.describe(self.folder))
-        elif self.kind == "checkpoint":
-            model = checkpoint.load_model(self.folder)[0]
-        else:
+            return pretrained_classifier.load(pretrained_classifier.describe(self.folder))
+        if self.kind == "artifact":
             from models import artifact  # with onnxruntime, which training does without
 
-            model = artifact.load(self.folder)[0]
-        classifier: Classifier = model.eval().requires_grad_(False)
-        return classifier
+            return artifact.load(self.folder)[0]
+        model = checkpoint.load_model(self.folder)[0]
+        assert isinstance(model, Classifier)
+        return model
 
     @torch.no_grad()
     def answer(self, inputs: Mapping[str, Tensor], names: Iterable[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
@@ -66,9 +77,9 @@ def read(place: str, cache_folder: Path, role: str = "teacher") -> Teacher:
     else:
         config = _config(folder, f"{role}: {place}")
         kind = "artifact" if "sha256" in config else "checkpoint"
-    weights = folder / "model.safetensors"
+    weights = folder / _WEIGHTS
     if not weights.is_file():
-        raise ValueError(f"{role}: {place} lacks model.safetensors; copy the whole folder again")
+        raise ValueError(f"{role}: {place} lacks {_WEIGHTS}; copy the whole folder again")
     digests = [cache.digest(path, cache_folder) for path in (weights, folder / "config.json")]
     cache.remember({weights: digests[0]}, cache_folder)
     return Teacher(role, folder, kind, config, cache.fingerprint({"files": digests}))
@@ -102,6 +113,9 @@ def _config(folder: Path, subject: str) -> dict[str, Any]:
         raise ValueError(
             f"{subject} is neither an artifact nor a checkpoint of a trial nor of Hugging Face; give the folder of one"
         )
+    known = _known_version(config)
+    if (version := config.get("format_version", 0)) > known:
+        raise ValueError(f"{subject} has format_version {version}, this code reads up to {known}; update Fitformer")
     if "model" in config["architecture"]:
         raise ValueError(
             f"{subject} is of the network {config['architecture']['model']!r}, must be an encoder of ours; choose "
@@ -110,30 +124,44 @@ def _config(folder: Path, subject: str) -> dict[str, Any]:
     return config
 
 
+def _known_version(config: Mapping[str, Any]) -> int:
+    if "sha256" not in config:
+        return checkpoint.FORMAT_VERSION
+    from models.predictor import FORMAT_VERSION  # with onnxruntime, which training does without
+
+    return FORMAT_VERSION
+
+
 def check(teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: Path) -> None:
-    """Raises ValueError, a line a fault, where a teacher does not tell the data's labels or read its vocabulary."""
-    if teacher.kind == "checkpoint" and teacher.config["task"] == task:
-        return
-    labels, tokenizer = _knowledge(teacher, cache_folder)
+    """Raises ValueError, a line a fault, where a teacher does not tell the data's labels or read its vocabulary.
+
+    task: of the data; a checkpoint of the same one is known to fit, but for a vocabulary that was trimmed since.
+    """
+    labels, tokenizer = _knowledge(teacher, task, data, cache_folder)
     faults = _size_faults(teacher, data.signature)
     told = list(map(str, data.labels)) if teacher.kind == "pretrained" else list(data.labels)
     if labels != told:
         faults.append(f"tells {_some(labels)}, must tell the data's labels {_some(list(data.labels))}")
-    if tokenizer is not None and "tokenizer.json" in data.files:
-        faults += _vocabulary_faults(tokenizer, data.files["tokenizer.json"])
+    if tokenizer is not None and _TOKENIZER in data.files:
+        faults += _vocabulary_faults(tokenizer, data.files[_TOKENIZER])
     if faults:
         raise ValueError(
             "\n".join(f"{teacher.role} {fault}; choose another one ({teacher.folder})" for fault in faults)
         )
 
 
-def _knowledge(teacher: Teacher, cache_folder: Path) -> tuple[list[Any], Path | None]:
-    """Labels and tokenizer."""
+def _knowledge(
+    teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: Path
+) -> tuple[list[Any], Path | None]:
+    """Labels and tokenizer. A checkpoint has those of its task, unless a tokenizer of its own lies with it."""
+    own = teacher.folder / _TOKENIZER
+    brought = own if own.is_file() else None
     if teacher.kind != "checkpoint":
-        path = teacher.folder / "tokenizer.json"
-        return list(teacher.config["labels"]), path if path.is_file() else None
+        return list(teacher.config["labels"]), brought
+    if teacher.config["task"] == task:
+        return list(data.labels), brought
     known = prepare(teacher.config["task"], cache_folder)
-    return list(known.labels), known.files.get("tokenizer.json")
+    return list(known.labels), brought or known.files.get(_TOKENIZER)
 
 
 def _size_faults(teacher: Teacher, signature: Mapping[str, Any]) -> list[str]:
@@ -143,8 +171,12 @@ def _size_faults(teacher: Teacher, signature: Mapping[str, Any]) -> list[str]:
         for name in ("input", "pad_id", "height", "width", "channels", "scale")
         if name in signature and own.get(name) != signature[name]
     ]
-    if not faults and own.get("max_length", 0) < signature.get("max_length", 0):
+    if faults or "vocab_size" not in signature:
+        return faults
+    if own["max_length"] < signature["max_length"]:
         faults.append(f"reads {own['max_length']} tokens, must read the data's {signature['max_length']}")
+    if own["vocab_size"] < signature["vocab_size"]:
+        faults.append(f"knows {own['vocab_size']:,} tokens, must know the data's {signature['vocab_size']:,}")
     return faults
 
 

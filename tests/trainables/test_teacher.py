@@ -183,6 +183,10 @@ def test_another_kind_of_input(room, taught, workspace):
             '{"task": {}, "signature": {}, "architecture": {"model": "my.py:build"}}',
             "is of the network 'my.py:build', must be an encoder of ours; choose another one",
         ),
+        (
+            '{"task": {}, "signature": {}, "architecture": {}, "format_version": 9}',
+            "teacher: .* has format_version 9, this code reads up to 1; update Fitformer",
+        ),
         ('{"task": {}, "signature": {}, "architecture": {}}', r"lacks model\.safetensors; copy the whole folder again"),
     ],
 )
@@ -191,6 +195,31 @@ def test_what_is_no_teacher(config, fault, tmp_path):
         (tmp_path / "config.json").write_text(config)
     with pytest.raises(ValueError, match=fault):
         teacher.read(str(tmp_path), tmp_path)
+
+
+def test_a_checkpoint_whose_vocabulary_was_trimmed(room, taught, workspace, tmp_path):
+    shutil.copytree(room / "checkpoint", tmp_path / "teacher")
+    tokenizer = json.loads(taught.data.files["tokenizer.json"].read_text())
+    tokenizer["model"]["vocab"].pop("slowly")
+    (tmp_path / "teacher" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = json.loads((tmp_path / "teacher" / "config.json").read_text())
+    config["signature"]["vocab_size"] -= 1
+    (tmp_path / "teacher" / "config.json").write_text(json.dumps(config))
+    assert faults(tmp_path / "teacher", taught.config.task, workspace) == [
+        "teacher knows 70 tokens, must know the data's 71; choose another one (F)",
+        "teacher has another vocabulary (70 tokens) than the data (71), such as in 'slowly', must have the same: set "
+        "task.tokenizer to its own; choose another one (F)",
+    ]
+
+
+def test_damaged_weights(room, taught, workspace, tmp_path):
+    shutil.copytree(room / "checkpoint", tmp_path / "teacher")
+    (tmp_path / "teacher" / "model.safetensors").write_bytes(b"\x00" * 64)
+    found = teacher.read(str(tmp_path / "teacher"), workspace.cache)
+    with pytest.raises(
+        ValueError, match=r"teacher: .*model\.safetensors is damaged \(.*\); copy the whole folder again"
+    ):
+        answers(found, taught.data.splits["train"], KEY, tmp_path)
 
 
 def test_another_teacher_in_the_same_folder_is_another_one(room, taught, workspace, tmp_path):
