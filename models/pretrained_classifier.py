@@ -48,16 +48,7 @@ def describe(folder_or_name: str | Path) -> Described:
     path = folder(folder_or_name)
     config, shape = read_config(path)[0], architecture(path)
     names = {int(number): str(name) for number, name in config.get("id2label", {}).items()}
-    faults = []
-    if not any(kind.endswith("ForSequenceClassification") for kind in config.get("architectures") or []):
-        faults.append(f"{path} has no classification head, must be fine-tuned: give it to routine train as pretrained")
-    elif (
-        not names or sorted(names) != list(range(len(names))) or any(name == f"LABEL_{i}" for i, name in names.items())
-    ):
-        faults.append(f"{path / 'config.json'}: id2label names no labels, must name each class; write them there")
-    if (kind := config.get("problem_type")) not in (None, "single_label_classification"):
-        faults.append(f"{path / 'config.json'}: problem_type is {kind!r}, must be one class an example; choose another")
-    if faults:
+    if faults := _faults(path, config, names):
         raise ValueError("\n".join(faults))
     signature = {
         "input": "tokens",
@@ -67,6 +58,18 @@ def describe(folder_or_name: str | Path) -> Described:
         "n_classes": len(names),
     }
     return Described(path, shape, signature, sorted(names.values(), key=_rank))
+
+
+def _faults(path: Path, config: dict[str, Any], names: dict[int, str]) -> list[str]:
+    faults, file = [], path / "config.json"
+    unnamed = sorted(names) != list(range(len(names))) or any(name == f"LABEL_{i}" for i, name in names.items())
+    if not any(kind.endswith("ForSequenceClassification") for kind in config.get("architectures") or []):
+        faults.append(f"{path} has no classification head, must be fine-tuned: give it to routine train as pretrained")
+    elif unnamed or not names:
+        faults.append(f"{file}: id2label names no labels, must name each class; write them there")
+    if (kind := config.get("problem_type")) not in (None, "single_label_classification"):
+        faults.append(f"{file}: problem_type is {kind!r}, must be one class an example; choose another")
+    return faults
 
 
 def load(found: Described) -> Classifier:

@@ -96,7 +96,8 @@ def _pretrained(place: str, role: str) -> tuple[Path, str, dict[str, Any]]:
     try:
         found = pretrained_classifier.describe(place)
     except ValueError as error:
-        raise ValueError("\n".join(f"{role}: {line}" for line in str(error).splitlines())) from None
+        lines = [line.removeprefix("pretrained is ") for line in str(error).splitlines()]
+        raise ValueError("\n".join(f"{role}: {line}" for line in lines)) from None
     config = {"architecture": found.architecture.model_dump(), "signature": found.signature, "labels": found.labels}
     return found.folder, "pretrained", config
 

@@ -222,6 +222,13 @@ def test_damaged_weights(room, taught, workspace, tmp_path):
         answers(found, taught.data.splits["train"], KEY, tmp_path)
 
 
+def test_no_such_folder(tmp_path):
+    with pytest.raises(
+        ValueError, match="^teacher: 'nowhere/at/all', must be a folder that exists or a name on the Hugging"
+    ):
+        teacher.read("nowhere/at/all", tmp_path)
+
+
 def test_another_teacher_in_the_same_folder_is_another_one(room, taught, workspace, tmp_path):
     shutil.copytree(room / "checkpoint", tmp_path / "teacher")
     before = teacher.read(str(tmp_path / "teacher"), workspace.cache).fingerprint
