@@ -44,7 +44,7 @@ def submit(address: str, name: str, arguments: Sequence[str], say: Callable[[str
     # A session of its own: Ctrl-C in the terminal reaches this process alone, which stops the job and streams its end.
     started: list[subprocess.Popen[bytes]] = []
     interrupt.resumable(f"stops job {job}, which may take {GRACE_S} s; the same command goes on from here")
-    interrupt.before_end(lambda: [stop(server, job, client) for client in started], GRACE_S + _TIMEOUT_S)
+    interrupt.before_end(lambda: stop(server, job, started), GRACE_S + _TIMEOUT_S)
     with subprocess.Popen(command, env=environment, start_new_session=True) as client:
         started.append(client)
         client.wait()
@@ -73,17 +73,18 @@ def exit_code(info: dict[str, Any], say: Callable[[str], None]) -> int:
     return 1
 
 
-def stop(server: "Server", job: str, client: "subprocess.Popen[bytes]") -> None:
+def stop(server: "Server", job: str, started: "list[subprocess.Popen[bytes]]") -> None:
     """Asks the job to stop, and waits until it has and its last lines were streamed."""
     try:
         server.ask(f"/api/jobs/{job}/stop", method="POST")
     except ValueError:  # not there yet: what would submit it ends
-        client.kill()
+        for client in started:
+            client.kill()
         return
     while server.job(job).get("status") in ("PENDING", "RUNNING"):
         time.sleep(0.2)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        client.wait(_LAST_LINES_S)
+        started[0].wait(_LAST_LINES_S)
 
 
 class Server:

@@ -128,7 +128,7 @@ def test_stop_waits_for_the_jobs_end(dashboard):
     answers["/api/jobs/j/stop"] = {"stopped": True}
     answers["/api/jobs/j"] = {"status": "RUNNING"}
     client = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    ended = threading.Thread(target=submit.stop, args=(submit.Server(address), "j", client))
+    ended = threading.Thread(target=submit.stop, args=(submit.Server(address), "j", [client]))
     ended.start()
     ended.join(0.5)
     assert ended.is_alive()
@@ -140,5 +140,5 @@ def test_stop_waits_for_the_jobs_end(dashboard):
     assert not ended.is_alive()
     assert asked[0] == ("POST", "/api/jobs/j/stop")
     client = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    submit.stop(submit.Server(address), "unknown", client)
+    submit.stop(submit.Server(address), "unknown", [client])
     assert client.wait(5) == -9
