@@ -1,5 +1,7 @@
 """The driver killed, interrupted, started twice, started with other things (F8 to F11, F22 to F26), by whole runs."""
 
+import contextlib
+import io
 import itertools
 import json
 import os
@@ -8,6 +10,7 @@ import time
 
 import pytest
 
+from experiments.__main__ import main
 from experiments.engine import strategies
 from experiments.engine.director import Director
 from experiments.engine.events import Lost, Reported, Started, from_record
@@ -25,7 +28,7 @@ PAIRS = list(itertools.product(strategies.find("SEARCHER"), strategies.find("SCH
 
 def test_killed_twice_it_ends_as_if_nothing_had_happened(experiment):
     toy = experiment(trials=5, epochs=4, drawn=True, stage={"search": {"scheduler": {"name": "asha", "eta": 2}}})
-    assert killed(toy, 2, random.Random(time.time_ns())) == 2
+    assert killed(toy, 2, random.Random(time.time_ns()), blind=0.0) == 2
     toy.finish()
     as_it_had_to_be(toy, kills=2)
 
@@ -41,12 +44,12 @@ def test_killed_at_twenty_random_moments(experiment, searcher, scheduler):
     as_it_had_to_be(toy, kills=20)
 
 
-def killed(toy, times, moments):
-    """How often a driver was killed before its end: by the clock, or soon after one to three more records."""
+def killed(toy, times, moments, blind=0.25):
+    """How often a driver was killed before its end: soon after one to three more records, some blindly at any time."""
     count = 0
     for _ in range(times):
         driver, known = toy.start(), toy.lines()
-        if moments.random() < 0.25:
+        if moments.random() < blind:
             time.sleep(moments.uniform(0.0, 4.0))
         else:
             toy.wait_or_end(driver, lambda known=known: toy.lines() >= known + 2 + moments.randint(1, 3))
@@ -111,7 +114,9 @@ def from_the_last_checkpoint(events):
 
 def valid_frontier(toy, trials):
     """The report's frontier is the best of the curves known in closed form, and it is what was shipped."""
-    report = json.loads(toy.cli("report", "--json"))
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(["report", "--json", "--storage", str(toy.storage)]) == 0
+    report = json.loads(out.getvalue())
     scores = {trial.id: trial.config["height"] * (1 - 0.5**trial.epochs) for trial in trials}
     best = max(scores, key=scores.get)
     assert report["stages"][0]["frontier"] == [best]
