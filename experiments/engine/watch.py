@@ -1,4 +1,4 @@
-"""Looks after the segments in flight from a thread of its own: what hangs, what is due, what the user asks for. No ray.
+"""Looks after the segments in flight from threads of its own: what hangs, what is due, what the user asks for. No ray.
 
 Ray's loop waits for reports, so a trial that gives none (a deadlock, SIGSTOP, a call that never returns) would be
 waited for without end. The watch ends its process; what became of it is recorded by the bridge, in Ray's loop.
@@ -66,14 +66,17 @@ class Watch:
             for left, final in ((search_seconds, False), (seconds, True))
             if left is not None
         ]
-        self._requests = requests
-        self._requests_due = clock()
+        # Asked again at the next look, not within this one.
+        self._requests = None if requests is None else Store(requests.uri, patience=0.0)
         self._superseded = superseded
         self._running: dict[int, _Running] = {}
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="watch", daemon=True)
+        remote = requests is not None and requests.local is None
+        work = ((self.look, _PERIOD), (self.answer, _REMOTE_PERIOD if remote else _PERIOD))
+        # Two, since a storage that does not answer must not keep the watch from looking.
+        self._threads = [threading.Thread(target=self._loop, args=each, name="watch", daemon=True) for each in work]
 
     # For the bridge, in Ray's loop
 
@@ -110,18 +113,27 @@ class Watch:
         """Whether another driver has taken the run over, so that this one must stop."""
         return self._superseded is not None and self._superseded.is_set()
 
-    # In its own thread
+    # In its own threads
 
     def look(self) -> None:
-        """One look at everything."""
+        """One look at the segments and the clock."""
         now = self._clock()
         self._end_silent(now)
         for due, expired in [entry for entry in self._due if entry[0] <= now]:
             self._due.remove((due, expired))
             self._news.put(expired)
-        if self._requests is not None and now >= self._requests_due:
-            self._requests_due = now + (_REMOTE_PERIOD if self._requests.local is None else 0)
-            self._answer(self._requests)
+
+    def answer(self) -> None:
+        """One look at what the user asks for."""
+        if self._requests is None:
+            return
+        try:
+            for name in self._requests.names():
+                text = self._requests.read(name)
+                self._requests.delete(name)  # first: a run that is gone on with later must not meet it again
+                self._obey(text)
+        except OSError:
+            return  # it will be there at the next look
 
     def _end_silent(self, now: float) -> None:
         if self._silence is None:
@@ -134,15 +146,6 @@ class Watch:
                     self._news.put(Lost(segment, "hung", f"no report for {self._silence:g} s"))
                     running.end()
 
-    def _answer(self, requests: Store) -> None:
-        try:
-            for name in requests.names():
-                text = requests.read(name)
-                requests.delete(name)  # first: a run that is gone on with later must not meet it again
-                self._obey(text)
-        except OSError:
-            return  # it will be there at the next look
-
     def _obey(self, text: bytes) -> None:
         try:
             asked = json.loads(text)["cancel"]
@@ -153,16 +156,18 @@ class Watch:
         elif isinstance(asked, str):
             self._news.put(Cancel(asked))
 
-    def _loop(self) -> None:
-        while not self._closed.wait(_PERIOD):
-            self.look()
+    def _loop(self, work: Callable[[], None], period: float) -> None:
+        while not self._closed.wait(period):
+            work()
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._closed.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join(timeout=_PERIOD)

@@ -67,6 +67,7 @@ class Run:
     def look(self, now):
         self.now = now
         self.watch.look()
+        self.watch.answer()
         self.bridge.sweep()
 
 

@@ -31,6 +31,7 @@ def ended():
 def at(watch, clock, now):
     clock.now = now
     watch.look()
+    watch.answer()
     return list(watch.news())
 
 
@@ -112,7 +113,7 @@ def test_request_for_the_whole_run_is_a_signal_to_this_process(clock, tmp_path):
     got = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: got.append((number, requests.names())))
     try:
-        Watch(requests=requests, clock=clock).look()
+        Watch(requests=requests, clock=clock).answer()
     finally:
         signal.signal(signal.SIGTERM, before)
     assert got == [(signal.SIGTERM, [])]
