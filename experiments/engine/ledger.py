@@ -66,7 +66,8 @@ class Medium(Protocol):
 class Ledger:
     """Appends to a run's ledger. Opening it writes nothing.
 
-    A storage that failed once is not trusted again: StorageError then, and at each later append.
+    A storage that failed once is not trusted again: StorageError then, and at each later append. `worst_lag`: the most
+    seconds that a record had to wait until it was durable.
     """
 
     def __init__(self, store: Store | Path) -> None:
@@ -77,6 +78,7 @@ class Ledger:
         self._fault = ""
         self._oldest: float | None = None
         self._flushed: float | None = None
+        self.worst_lag = 0.0
         self._flushing = threading.Lock()
         self._waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._dirty = threading.Event()
@@ -103,6 +105,7 @@ class Ledger:
             due = [self._waiting.get() for _ in range(self._waiting.qsize())]
             self._flushed, self._oldest = self._oldest, None
             self._trusted(self._medium.flush)
+            self.worst_lag = max(self.worst_lag, self.lag)
             self._flushed = None
         for action in due:
             action()

@@ -127,7 +127,7 @@ class Session:
         interrupt.before_end(view.close, _VIEW_S)
         with view, watch:
             launch.execute(bridge, slots)
-        return view.worst_lag
+        return max(view.worst_lag, book.worst_lag)
 
     def _retention(self, director: Director, view: LiveView) -> Retention:
         spec = self.plan.spec

@@ -275,6 +275,7 @@ def test_records_wait_while_the_server_is_away(bucket, s3, monkeypatch):
         s3.start()
         ledger.sync()
         assert ledger.lag == 0
+        assert ledger.worst_lag > 0.25
     assert read(store) == RECORDS
 
 
