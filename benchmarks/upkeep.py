@@ -60,6 +60,7 @@ def ledger_s(records: Sequence[Record], folder: Path) -> float:
 
 def lease_s(folder: Path) -> float:
     """Seconds to take the lease on a disk and to give it back; in between it costs nothing there."""
+    (folder / "leased").mkdir()
     begun = time.perf_counter()
     with Lease.take(Store(folder / "leased")):
         pass
