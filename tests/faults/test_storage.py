@@ -177,7 +177,6 @@ def test_server_that_goes_away_for_a_while_costs_no_trial(remote, s3):
     toy.end(driver, timeout=300)
     complete(toy)
     assert not excess(toy)
-    assert toy.run().records[-1]["lag"] > 5
 
 
 def test_second_driver_in_an_object_store_is_refused_until_the_first_is_dead(remote):
