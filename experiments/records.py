@@ -33,18 +33,19 @@ def summary_of(found: runs.Run) -> dict[str, Any]:
     from experiments.engine.report.occupancy import occupancy
     from experiments.engine.report.summary import summary
 
-    director = history.fold(found.records)
-    told = summary(found.header, director, found.store.shown)
-    share = occupancy(found.records, [stage["name"] for stage in told["stages"]])
-    return {
-        **told,
-        "fingerprint": fingerprint.short(fingerprint.newest(found.records)),
-        "finished": found.finished,
-        "given_up": director.given_up,
-        "changes": [change for record in found.records for change in record.get("changes", ())],
-        "lag": max((record.get("lag", 0.0) for record in found.records), default=0.0),
-        "time": {**told["time"], "busy_share": share},
-    }
+    with history.understood("the ledger"):
+        director = history.fold(found.records)
+        told = summary(found.header, director, found.store.shown)
+        share = occupancy(found.records, [stage["name"] for stage in told["stages"]])
+        return {
+            **told,
+            "fingerprint": fingerprint.short(fingerprint.newest(found.records)),
+            "finished": found.finished,
+            "given_up": director.given_up,
+            "changes": [change for record in found.records for change in record.get("changes", ())],
+            "lag": max((record.get("lag", 0.0) for record in found.records), default=0.0),
+            "time": {**told["time"], "busy_share": share},
+        }
 
 
 def list_runs(options: Namespace, console: Console) -> Outcome:

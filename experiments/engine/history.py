@@ -1,7 +1,10 @@
 """An experiment's state read from its ledger alone: neither data nor spaces nor strategies are needed."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
+from experiments.engine.chain import WAY_OUT, LedgerError
 from experiments.engine.director import Director, Stage
 from experiments.engine.events import Config, Metrics, Verdict, from_record
 from experiments.engine.strategies import Proposal, Signal
@@ -26,21 +29,41 @@ class Past:
 
 
 def fold(records: list[dict[str, Any]]) -> Director:
-    """The director as it was after the last of the records; the first is the header."""
+    """The director as it was after the last of the records; the first is the header. LedgerError as `follow`."""
+    with understood("the ledger"):
+        director = Director(list(_stages(records)))
+    for number, record in enumerate(records, start=1):
+        follow(director, number, record)
+    return director
+
+
+@contextlib.contextmanager
+def understood(what: str) -> Iterator[None]:
+    """Raises LedgerError where what the ledger says, though undamaged, makes no sense to this code."""
+    try:
+        yield
+    except LedgerError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise LedgerError(f"{what} cannot be followed ({error!r}): other code wrote it; {WAY_OUT}") from error
+
+
+def follow(director: Director, number: int, record: dict[str, Any]) -> Verdict | None:
+    """Tells the director what the ledger's record of this number says; the verdict it would give, None without event.
+
+    Raises LedgerError for a record that this code does not write, or that cannot come after those before it.
+    """
+    with understood(f"record {number} of the ledger"):
+        event = from_record(record)
+        return None if event is None else director.tell(event, record["verdict"])
+
+
+def _stages(records: list[dict[str, Any]]) -> Iterator[Stage]:
     spec = records[0]["spec"]
     searches = {stage["name"]: stage for stage in spec["stages"]}
     names = {record["segment"]["stage"]: None for record in records if record["event"] == "started"}
-    director = Director(
-        [
-            _search(searches[name], spec) if name in searches else Stage(name, "", lambda _: Past())
-            for name in {**names, **dict.fromkeys(searches)}
-        ]
-    )
-    for record in records:
-        event = from_record(record)
-        if event is not None:
-            director.tell(event, record["verdict"])
-    return director
+    for name in {**names, **dict.fromkeys(searches)}:
+        yield _search(searches[name], spec) if name in searches else Stage(name, "", lambda _: Past())
 
 
 def _search(stage: dict[str, Any], spec: dict[str, Any]) -> Stage:

@@ -14,7 +14,8 @@ from rich.console import Console
 from experiments.engine import fingerprint, interrupt, launch, precheck, runs
 from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director
-from experiments.engine.events import Lost, from_record
+from experiments.engine.events import Lost
+from experiments.engine.history import follow
 from experiments.engine.lease import Lease
 from experiments.engine.ledger import Ledger, LedgerError
 from experiments.engine.plan import Plan
@@ -191,11 +192,8 @@ def replay(director: Director, records: Sequence[Json], *, checked_from: int = 0
     Raises LedgerError where, from the record `checked_from` on, this code decides otherwise: other code wrote it.
     """
     for index, record in enumerate(records):
-        event = from_record(record)
-        if event is None:
-            continue
-        verdict = director.tell(event, record["verdict"])
-        if verdict != record["verdict"] and index >= checked_from:
+        verdict = follow(director, index + 1, record)
+        if verdict is not None and verdict != record["verdict"] and index >= checked_from:
             raise LedgerError(
                 f"record {index + 1} of the ledger holds the verdict {record['verdict']!r}, this code decides "
                 f"{verdict!r}; start afresh with --new"

@@ -1,4 +1,9 @@
+import re
+
+import pytest
+
 from experiments.engine import history
+from experiments.engine.chain import LedgerError
 from experiments.engine.events import Cancelled, Expired, Failed, Lost, Reported, Segment, Started, to_record
 
 HEADER = {
@@ -43,3 +48,17 @@ def test_share_of_failures_is_that_of_the_spec():
     failed = [(Failed(n, "error", "ValueError: no"), "continue") for n in range(2)]
     assert "2 of 4" in history.fold(records(started(0, 0), started(1, 1), *failed)).given_up
     assert history.fold(records(started(0, 0), started(1, 1), *failed[:1])).given_up == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (records((Reported(7, 1, {}), "stop")), "record 2 of the ledger cannot be followed (KeyError(7)): other code"),
+        ([*records(started(0, 0)), {"event": "reported", "segment": 0}], "record 3 of the ledger cannot be followed"),
+        ([{**HEADER, "spec": {}}], "the ledger cannot be followed (KeyError('stages')): other code wrote it"),
+        ([HEADER, {"what": "is this"}], "the ledger cannot be followed (KeyError('event')): other code wrote it"),
+    ],
+)
+def test_records_that_other_code_wrote_are_refused_by_number(found, reason):
+    with pytest.raises(LedgerError, match=re.escape(reason)):
+        history.fold(found)

@@ -20,6 +20,7 @@ from experiments.__main__ import main
 from experiments.engine import launch
 from experiments.engine.plan import prepare
 from experiments.engine.spec import checked
+from tests.faults import recorded
 from tests.faults.recorded import SPEC
 
 # What each of them would do, if it were run, is to make this file in the working folder.
@@ -172,7 +173,17 @@ def check_ledger(cli, book, data):
     assert cli("runs", "list") == 0
 
 
+def check_ledger_of_records(cli, book, records, data):
+    """Undamaged, as its checksums say, but other code wrote it."""
+    shutil.rmtree("results", ignore_errors=True)
+    other = recorded.write(Path("results").absolute(), altered(data, records))
+    cli("report", other.name)
+    assert cli("runs", "list") == 0
+
+
 test_ledger = fuzzed(check_ledger, 30)
+test_ledger_of_records = fuzzed(check_ledger_of_records, 20)
+test_ledger_of_records_long = long(check_ledger_of_records)
 test_ledger_long = long(check_ledger)
 
 
