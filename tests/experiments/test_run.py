@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments.engine import history, ledger, runs
-from experiments.engine.events import Started, from_record
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = {
@@ -123,33 +121,6 @@ def test_finished_run_is_not_gone_on_with(finished, environment):
     storage, _ = finished
     run = next(runs.every(storage))
     assert runs.unfinished(storage, run.experiment) is None
-
-
-@pytest.mark.slow
-def test_killed_at_five_random_moments_ends_with_exactly_its_trials(tmp_path, environment):
-    moments = random.Random(0)
-    for _ in range(5):
-        driver = begin(tmp_path, environment)
-        wait_for_run(tmp_path / "results", driver)
-        time.sleep(moments.uniform(0.0, 5.0))
-        driver.kill()
-        driver.wait()
-    driver = begin(tmp_path, environment)
-    _, err = driver.communicate(timeout=200)
-    assert driver.returncode == 0, err
-    assert len(list(runs.every(tmp_path / "results"))) == 1
-    run = next(runs.every(tmp_path / "results"))
-    director = history.fold(run.records)
-    assert len(director.of_stage("search")) == 6
-    assert {trial.status for trial in director.of_stage("search")} <= {"completed", "stopped"}
-    events = [from_record(record) for record in run.records]
-    first = [
-        e.segment.trial
-        for e in events
-        if isinstance(e, Started) and (e.segment.stage, e.segment.attempt) == ("search", 0)
-    ]
-    assert sorted(first) == list(range(6))
-    assert run.finished
 
 
 def test_interrupted_run_is_resumable_and_no_other_experiment(tmp_path, environment, monkeypatch, capsys):
