@@ -94,31 +94,29 @@ def drive(folder: Path) -> None:
     launch.connect(None)
     place = str(folder / "results" / "toy")
     if tune.Tuner.can_restore(place):
-        tuner = tune.Tuner.restore(place, Plain, resume_unfinished=True, resume_errored=True)
-    else:
-        space = {**json.loads((folder / "settings.json").read_text()), "height": tune.grid_search(heights())}
-        tuner = tune.Tuner(
-            tune.with_resources(Plain, {"cpu": 1}),
-            param_space=space,
-            tune_config=tune.TuneConfig(
-                scheduler=tune.schedulers.ASHAScheduler(
-                    time_attr="training_iteration",
-                    metric="val_accuracy",
-                    mode="max",
-                    max_t=EPOCHS,
-                    grace_period=1,
-                    reduction_factor=ETA,
-                )
-            ),
-            run_config=tune.RunConfig(
-                name="toy",
-                storage_path=str(folder / "results"),
-                stop={"training_iteration": EPOCHS},
-                failure_config=tune.FailureConfig(max_failures=3),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
-            ),
-        )
-    tuner.fit()
+        tune.Tuner.restore(place, Plain, resume_unfinished=True, resume_errored=True).fit()
+        return
+    space = {**json.loads((folder / "settings.json").read_text()), "height": tune.grid_search(heights())}
+    run = tune.RunConfig(
+        name="toy",
+        storage_path=str(folder / "results"),
+        stop={"training_iteration": EPOCHS},
+        failure_config=tune.FailureConfig(max_failures=3),
+        checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=2),
+    )
+    resources = tune.with_resources(Plain, {"cpu": 1})
+    tune.Tuner(resources, param_space=space, tune_config=tune.TuneConfig(scheduler=_asha()), run_config=run).fit()
+
+
+def _asha() -> tune.schedulers.ASHAScheduler:
+    return tune.schedulers.ASHAScheduler(
+        time_attr="training_iteration",
+        metric="val_accuracy",
+        mode="max",
+        max_t=EPOCHS,
+        grace_period=1,
+        reduction_factor=ETA,
+    )
 
 
 CONTESTANTS = {"ours": ours, "ray tune": rival}

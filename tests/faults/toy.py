@@ -20,6 +20,15 @@ HERE = Path(__file__).parent
 # In the environment of every process of a test: so they are found, whoever their parent is by now.
 MARK = "FITFORMER_FAULT_TEST"
 
+STAGE = {"name": "search", "routine": f"{HERE / 'counting.py'}:ROUTINE", "space": f"{HERE / 'heights.py'}:SPACE"}
+SPEC = {
+    "name": "toy",
+    "task": {"name": "image_classification", "data": "digits", "sample": 100},
+    "objectives": {"val_accuracy": "max"},
+    "resources": {"cpu": 1, "gpu": 0},
+    "finalists": {"count": 1},
+}
+
 
 class Toy:
     """`trials` points of one number each, `epochs` reports each; trial 0 has height 0.5, trial k height(k).
@@ -37,25 +46,9 @@ class Toy:
         self.storage, self.log, self.file = folder / "results", folder / "epochs.log", folder / "toy.yaml"
         options = {"log": str(self.log), "template": str(template), "seconds": seconds}
         options["faults"] = {f"{height(trial):.4f}": fault for trial, fault in (faults or {}).items()}
-        search = {
-            "name": "search",
-            "routine": f"{HERE / 'counting.py'}:ROUTINE",
-            "space": f"{HERE / 'heights.py'}:SPACE",
-            "initial": [] if drawn else [{"height": height(trial)} for trial in range(1, trials)],
-            "options": options,
-            "trials": trials,
-            "epochs": epochs,
-            **(stage or {}),
-        }
-        self.spec = {
-            "name": "toy",
-            "task": {"name": "image_classification", "data": "digits", "sample": 100},
-            "stages": [search],
-            "objectives": {"val_accuracy": "max"},
-            "resources": {"cpu": 1, "gpu": 0},
-            "finalists": {"count": 1},
-            **changes,
-        }
+        initial = [] if drawn else [{"height": height(trial)} for trial in range(1, trials)]
+        search = {"initial": initial, "options": options, "trials": trials, "epochs": epochs, **(stage or {})}
+        self.spec = {**SPEC, "stages": [{**STAGE, **search}], **changes}
         self.write()
 
     def write(self):
