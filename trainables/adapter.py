@@ -79,8 +79,9 @@ class _RoutineTrainable(tune.Trainable):
 class SegmentTrainable(tune.Trainable):
     """Runs one segment after another in the same process.
 
-    config: `segment` (number, trial id, epochs, start), `routine`, `values` (the routine's config), `store` (the URI of
-    the run's folder), `inputs`, `checkpoints` (whether to write any), `resources`.
+    config: `segment` (number, trial id, epochs, start), `routine`, `values` (the routine's config), `references` (texts
+    in `values` that stand for checkpoints, by their paths in the run's folder), `store` (the URI of that folder),
+    `inputs`, `checkpoints` (whether to write any), `resources`.
     Everything that can fail happens in `step`: a `reset_config` that returns False would end the trial silently.
     """
 
@@ -147,10 +148,17 @@ class SegmentTrainable(tune.Trainable):
         segment = self._job["segment"]
         _LOG.info("segment %d starts: %s", segment["number"], self._job["values"])
         kind = load(self._job["routine"])
-        config = parse(kind.Config, self._job["values"], self._job["routine"])
-        seed_everything(int(self._job["values"].get("seed", 0)))
         here = workspace(self._folder, self._job["inputs"], self._store)
-        routine = kind(config, here)
+        references = self._job.get("references", {})
+        places = {name: str(here.fetch(path)) for name, path in references.items()}
+        config = parse(kind.Config, _with_paths(self._job["values"], places), self._job["routine"])
+        seed_everything(int(self._job["values"].get("seed", 0)))
+        try:
+            routine = kind(config, here)
+        except ValueError as error:
+            if not references:
+                raise
+            raise Infeasible(str(error)) from error  # what a stage was handed could not be checked before
         if segment["start"] is not None:
             routine.load(here.fetch(segment["start"]["path"]))
         return routine
@@ -213,6 +221,14 @@ def workspace(folder: Path, inputs: dict[str, Any] | None = None, store: Store |
         raise RuntimeError("the trial was given a GPU that torch cannot use")
     elsewhere = store if store is not None and store.local is None else None
     return Workspace(default_cache(), folder, device, threads, inputs or {}, elsewhere)
+
+
+def _with_paths(values: Any, places: dict[str, str]) -> Any:
+    if isinstance(values, str):
+        return places.get(values, values)
+    if isinstance(values, dict):
+        return {name: _with_paths(value, places) for name, value in values.items()}
+    return [_with_paths(value, places) for value in values] if isinstance(values, list | tuple) else values
 
 
 def seed_everything(seed: int) -> None:

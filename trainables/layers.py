@@ -34,7 +34,7 @@ class LayersConfig(BaseModel):
 
 
 class Layers:
-    """One step: measure what the cached table lacks, report the table."""
+    """One step: measure what the cached table lacks, report the table. A point without an architecture counts not."""
 
     Config = LayersConfig
 
@@ -79,7 +79,11 @@ def measured(table: Json, model: nn.Module, data: Data) -> float:
 def _architecture(config: Json) -> Any:
     kind = routine.load(config["routine"])
     architecture = getattr(kind, "architecture", None)
-    return architecture(parse(kind.Config, config["values"], config["routine"])) if architecture else None
+    parsed = parse(kind.Config, config["values"], config["routine"])
+    try:
+        return architecture(parsed) if architecture else None
+    except ValueError:  # the trial that meets it will say why
+        return None
 
 
 ROUTINE = Layers

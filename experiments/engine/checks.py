@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel
 
-from experiments.engine import strategies
+from experiments.engine import references, strategies
 from searchspaces import SpaceError
 from trainables.parsing import ParseError, parse, suggestion
 
@@ -23,10 +23,11 @@ def faults(spec: "Spec") -> list[str]:
         for name, count in Counter(stage.name for stage in spec.stages).items()
         if count > 1
     ]
-    for stage in spec.stages:
-        if stage.trials is None and spec.time is None:
+    for place, stage in enumerate(spec.stages):
+        if stage.trials is None and spec.time is None and stage.each is None:
             found.append(f"stages.{stage.name}.trials is missing; give trials, or time: 10m for the whole experiment")
         found += of_stage(stage)
+        found += _of_references(stage, [earlier.name for earlier in spec.stages[:place]])
     return found
 
 
@@ -51,6 +52,7 @@ def of_stage(stage: "Stage") -> list[str]:
     lines = _of_space(stage)
     lines += _of_part(stage, search.searcher, "SEARCHER")
     lines += _of_part(stage, search.scheduler, "SCHEDULER")
+    lines += _of_each(stage) if stage.each else []
     return [f"stages.{stage.name}.{line}" for line in lines]
 
 
@@ -61,11 +63,32 @@ def _of_space(stage: "Stage") -> list[str]:
         return error.faults
     both = [name for name in stage.options if name in space.names]
     found = [f"options.{name} is a parameter of the space; use fix.{name}" for name in both]
+    if stage.each and stage.each.option in {*stage.options, *space.names}:
+        found.append(f"each.option is {stage.each.option!r}, which options or the space give already; give it once")
     try:
         space.points(stage.initial)
     except SpaceError as error:
         found += error.faults
     return found
+
+
+def _of_each(stage: "Stage") -> list[str]:
+    """A stage of picks searches nothing."""
+    searches = stage.search.searcher.name != "random"
+    given = {"trials": stage.trials, "initial": stage.initial, "search.searcher": searches}
+    return [f"{name} must be left out, as each says which trials there are" for name, value in given.items() if value]
+
+
+def _of_references(stage: "Stage", earlier: list[str]) -> list[str]:
+    """What a stage takes must be there by then."""
+    wanted = [(f"options{path}", name, name.removeprefix("stages.")) for path, name in references.within(stage.options)]
+    wanted += [("each.stage", stage.each.stage, stage.each.stage)] if stage.each else []
+    way_out = {name: suggestion(name, earlier) or "; there is none" for _, _, name in wanted}
+    return [
+        f"stages.{stage.name}.{path} is {value!r}, must be of a stage before this one{way_out[name]}"
+        for path, value, name in wanted
+        if name not in earlier
+    ]
 
 
 def _of_part(stage: "Stage", part: "Part", role: Role) -> list[str]:

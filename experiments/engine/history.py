@@ -73,6 +73,6 @@ def _search(stage: dict[str, Any], spec: dict[str, Any]) -> Stage:
         lambda _: Past(),
         timed=True,
         watched=tuple(spec["objectives"]),
-        trials=stage["trials"],
+        trials=stage["each"]["count"] if stage.get("each") else stage["trials"],
         max_failed=spec.get("max_failed", 1.0),
     )

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.engine import fingerprint, strategies
+from experiments.engine import fingerprint, references, strategies
 from experiments.engine.director import Director, Trial
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
@@ -51,19 +51,23 @@ class Plan:
 
     def steps(self) -> list[Step]:
         """The stages in order: layer table, classical baseline, the declared searches, the finalists."""
-        timed = self._timed_layers()
-        first = [Step(LAYERS, "layers", self._layers, alone=True)] if timed else []
-        before = tuple(step.name for step in first)
-        steps = [*first, Step(CLASSICAL, "classical", self._classical, after=before)]
+        tables = self._tables()
+        steps = [Step(LAYERS, "layers", partial(self._layers, None), alone=True)] if LAYERS in tables else []
+        before = tuple(step.name for step in steps)  # each comes after the last, and so after all before it
+        steps.append(Step(CLASSICAL, "classical", self._classical, after=before))
         for stage in self.spec.stages:
+            if _handed_on(stage) and (table := _table(stage)) in tables:
+                steps.append(Step(table, "layers", partial(self._layers, stage), after=before, alone=True))
+                before = (table,)
             steps.append(self._search(stage, before))
-            before = (*before, stage.name)
+            before = (stage.name,)
         return [*steps, Step(FINALISTS, "finalist", self._finalists, after=(*before, CLASSICAL), alone=True)]
 
     def expected(self) -> dict[str, int | None]:
         """How many trials each stage may have."""
-        searches = {stage.name: stage.trials for stage in self.spec.stages}
-        return {**searches, CLASSICAL: 1, FINALISTS: self.spec.finalists.count, **self._timed_layers()}
+        searches = {stage.name: stage.each.count if stage.each else stage.trials for stage in self.spec.stages}
+        tables = dict.fromkeys(self._tables(), 1)
+        return {**searches, CLASSICAL: 1, FINALISTS: self.spec.finalists.count, **tables}
 
     def checkpoint_bytes(self) -> float:
         """Of the default configuration: weights and both moments in float32. 0 where a routine does not tell."""
@@ -71,7 +75,7 @@ class Plan:
 
     def _params(self, stage: Stage) -> int:
         kind: Any = routine.load(stage.routine)
-        if not hasattr(kind, "architecture"):
+        if not hasattr(kind, "architecture") or _handed_on(stage):
             return 0
         config = parse(kind.Config, {**self.common(stage), **self.spaces[stage.name].default()})
         architecture = kind.architecture(config)
@@ -79,15 +83,18 @@ class Plan:
 
     def job(self, director: Director, store: str, resources: Mapping[str, float]) -> Callable[[Segment], Config]:
         """What a segment's trainable is told, as a function of the segment; `store` is the URI of the run's folder."""
+        spec = self.spec.resolved()
 
         def told(segment: Segment) -> Config:
             step = director.stages[segment.stage]
             start = {"path": segment.start.path} if segment.start else None
             trial = Trial(segment.stage, segment.trial, segment.config).id
+            values = {**step.common, **segment.config, "seed": self._seed(segment)}
             return {
                 "routine": step.routine,
                 "segment": {"number": segment.number, "id": trial, "start": start},
-                "values": {**step.common, **segment.config, "seed": self._seed(segment)},
+                "values": values,
+                "references": references.paths(values, director, spec),
                 "store": store,
                 "inputs": _inputs(director),
                 "checkpoints": step.timed,
@@ -98,15 +105,20 @@ class Plan:
 
     # The stages' strategies
 
-    def _timed_layers(self) -> dict[str, int]:
-        """The layer table is a stage of one trial where a search asks for latency."""
-        return {LAYERS: 1} if "latency_ms" in {**self.spec.objectives, **self.spec.constraints} else {}
+    def _tables(self) -> list[str]:
+        """Stages of one trial that measure layers, where a search asks for latency: one at the start, and one before
+        each stage whose architectures depend on what an earlier one finds.
+        """
+        if "latency_ms" not in {**self.spec.objectives, **self.spec.constraints}:
+            return []
+        return list(dict.fromkeys([LAYERS, *map(_table, self.spec.stages)]))
 
     def _search(self, stage: Stage, after: tuple[str, ...]) -> Step:
         name, direction = next(iter(self.spec.objectives.items()))
 
         def plan(director: Director) -> Strategy:
-            if any(trial.failed for trial in director.of_stage(LAYERS)):
+            points = self._points(stage, director)
+            if not points or any(trial.failed for table in self._tables() for trial in director.of_stage(table)):
                 return Listed([])  # without the table no trial could be ranked
             space, search = self.spaces[stage.name], stage.search
             searcher = strategies.load(search.searcher.name, "SEARCHER")
@@ -114,8 +126,8 @@ class Plan:
             return Pair(
                 searcher=searcher(searcher.Config(**search.searcher.options), space, self.spec.seed),
                 scheduler=scheduler(scheduler.Config(**search.scheduler.options), stage.epochs),
-                first=[space.default(), *space.points(stage.initial)],
-                trials=stage.trials,
+                first=points,
+                trials=len(points) if stage.each else stage.trials,
                 epochs=stage.epochs,
                 score=lambda metrics: score(metrics, name, direction),
             )
@@ -127,20 +139,34 @@ class Plan:
             after=after,
             timed=True,
             watched=tuple(self.spec.objectives),
-            trials=stage.trials,
+            trials=stage.each.count if stage.each else stage.trials,
             max_failed=self.spec.max_failed,
             common=self.common(stage),
         )
 
-    def _layers(self, _: Director) -> Strategy:
-        configs = [config for stage in self.spec.stages for config in self._sampled(stage)]
-        return Listed([{"task": self._task(), "target": self.spec.target, "configs": configs}])
+    def _points(self, stage: Stage, director: Director) -> list[Config]:
+        """What a stage tries before it searches; nothing where what it takes of an earlier stage is not there."""
+        spec, space = self.spec.resolved(), self.spaces[stage.name]
+        asked = {name for _, name in references.within(stage.options)}
+        if asked - references.paths(stage.options, director, spec).keys():
+            return []
+        if stage.each is None:
+            return [space.default(), *space.points(stage.initial)]
+        picks = references.picks(stage.model_dump(), director, spec)
+        return [{**space.default(), stage.each.option: references.to(trial)} for trial in picks]
 
-    def _sampled(self, stage: Stage) -> list[Config]:
-        space = self.spaces[stage.name]
-        draws = [space.default(), *space.points(stage.initial)]
-        draws += [space.draw(self.spec.seed, index) for index in range(_SAMPLED_DRAWS)]
-        return [{"routine": stage.routine, "values": {**self.common(stage), **draw}} for draw in draws]
+    def _layers(self, stage: Stage | None, director: Director) -> Strategy:
+        """Of one stage, or (None) of all those that take nothing of another."""
+        stages = [stage] if stage else [each for each in self.spec.stages if not _handed_on(each)]
+        configs = [config for each in stages for config in self._sampled(each, director)]
+        given = not stage or configs
+        return Listed([{"task": self._task(), "target": self.spec.target, "configs": configs}] if given else [])
+
+    def _sampled(self, stage: Stage, director: Director) -> list[Config]:
+        space, points = self.spaces[stage.name], self._points(stage, director)
+        if points and stage.each is None:
+            points += [space.draw(self.spec.seed, index) for index in range(_SAMPLED_DRAWS)]
+        return [{"routine": stage.routine, "values": {**self.common(stage), **point}} for point in points]
 
     def _classical(self, _: Director) -> Strategy:
         return Listed([{"task": self._task()}])
@@ -174,9 +200,24 @@ class Plan:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
+def _handed_on(stage: Stage) -> bool:
+    """Whether a stage takes something of an earlier one."""
+    return stage.each is not None or any(references.within(stage.options))
+
+
+def _table(stage: Stage) -> str:
+    """The stage that measures the layers that a stage needs. No stage of the user's has a dot in its name."""
+    return f"{LAYERS}.{stage.name}" if _handed_on(stage) else LAYERS
+
+
 def _inputs(director: Director) -> Config:
-    measured = [trial for trial in director.of_stage(LAYERS) if trial.reports]
-    return {"layer_table": measured[0].metrics["table"]} if measured else {}
+    """What was measured so far, as one table; of a layer measured twice the first figure, that all trials got."""
+    steps = [step.name for step in director.stages.values() if step.routine == "layers"]
+    tables = [trial.metrics["table"] for name in steps for trial in director.of_stage(name) if trial.reports]
+    if not tables:
+        return {}
+    parts = {str(part["shape"]): part for table in reversed(tables) for part in table["parts"]}
+    return {"layer_table": {**tables[0], "parts": list(parts.values())}}
 
 
 def prepare(spec: Spec, cache: Path, known: Sequence[str] = ()) -> Plan:
@@ -204,8 +245,11 @@ def _routine_faults(stage: Stage, space: Space, plan: Plan | None) -> list[str]:
     """Whether the default point and the user's own make a config of the routine, and fit the data if it is known."""
     found: list[str] = []
     common = plan.common(stage) if plan else {**stage.options, "task": {"name": ""}, "epochs": stage.epochs}
+    if stage.each:
+        common |= {stage.each.option: f"stages.{stage.each.stage}.0"}
+    data = plan.data if plan and not _handed_on(stage) else None  # else it fits the data when the stage begins
     for point in (space.default(), *space.points(stage.initial)):
-        found += faults_of(partial(routine.check, stage.routine, {**common, **point}, plan.data if plan else None))
+        found += faults_of(partial(routine.check, stage.routine, {**common, **point}, data))
     return [f"stages.{stage.name}: {line}" for line in dict.fromkeys(found)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from experiments.engine import references
 from experiments.engine.director import Director, Trial
 from experiments.engine.events import Event, Reported, Verdict
 from experiments.engine.frontier import Objectives, feasible, score
@@ -109,13 +110,14 @@ class Retention:
         return float(sum(self._sizes.get(path, 0) for path in self._kept.values()) + 2e6 * sum(artifacts))
 
     def _spare(self) -> list[Trial]:
-        """Ended trials whose checkpoint no finalist and no segment in flight needs."""
+        """Ended trials whose checkpoint no finalist, no stage to come and no segment in flight needs."""
         segments = [self._director.segments[number] for number in self._director.in_flight]
         needed = {segment.start.path for segment in segments if segment.start}
         needed |= {segment.config["checkpoint"] for segment in segments if "checkpoint" in segment.config}
         found = []
+        handed_on = references.needed(self._director, self._spec)
         for best in self._frontiers.values():
-            picked = {trial.id for trial in picks(best, self._spec)}
+            picked = {trial.id for trial in picks(best, self._spec)} | handed_on
             found += [t for t in best if t.id not in picked and self._kept.get(t.id, "") not in {"", *needed}]
         return [trial for trial in found if trial.status != "running"]
 

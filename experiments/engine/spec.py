@@ -105,6 +105,19 @@ class Search(_Model):
     """none, asha, or {name: asha, eta: 3, grace_period: 1}."""
 
 
+class Each(_Model):
+    """One trial for each pick of an earlier stage, at the default point of the space, in place of a search."""
+
+    stage: str = Field(min_length=1)
+    """The stage whose frontier is taken from, the best by `choose` first."""
+    option: str = Field(min_length=1)
+    """The routine's option that a pick's checkpoint is given as, such as student."""
+    count: int = Field(default=4, ge=1)
+    """How many, at most."""
+    apart: float = Field(default=1.0, ge=1, allow_inf_nan=False)
+    """How far apart the latencies of two picks are at least, as a ratio."""
+
+
 class Stage(_Model):
     """One search."""
 
@@ -123,7 +136,9 @@ class Stage(_Model):
     initial: tuple[dict[str, Any], ...] = ()
     """Points to try after the default one; what a point leaves out takes its default."""
     options: dict[str, Any] = {}
-    """Fields of the routine that no space has, such as pretrained."""
+    """Fields of the routine that no space has, such as pretrained; stages.NAME: an earlier stage's best checkpoint."""
+    each: Each | None = None
+    """Which picks of an earlier stage are taken up, one trial each; null: none, the space is searched."""
     search: Search = Search()
     """The strategy."""
     trials: Annotated[int, Field(ge=1)] | None = None

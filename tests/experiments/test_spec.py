@@ -85,7 +85,7 @@ def test_wrong_sizes(value):
 
 STAGE = "stages.search"
 NAMES = "must be 1 to 64 of A-Z a-z 0-9 {} and open with a letter or digit"
-PARAMETERS = "name, routine, space, fix, narrow, initial, options, search, trials, epochs"
+PARAMETERS = "name, routine, space, fix, narrow, initial, options, each, search, trials, epochs"
 
 
 @pytest.mark.parametrize(
@@ -415,9 +415,9 @@ def test_mutated_values_give_a_spec_or_a_parse_error(data):
             inner = list(node.values()) if isinstance(node, dict) else node
             node = data.draw(st.sampled_from(inner))
         if isinstance(node, dict):
-            node[data.draw(KEYS)] = data.draw(JUNK)
+            node[data.draw(KEYS)] = copy.deepcopy(data.draw(JUNK))
         elif isinstance(node, list):
-            node.append(data.draw(JUNK))
+            node.append(copy.deepcopy(data.draw(JUNK)))
     try:
         found = spec.checked(values)
     except ParseError as error:

@@ -17,12 +17,17 @@ from pydantic import BaseModel
 class Config(BaseModel):
     seed: int = 0
     raises: str = ""
+    taken: list[dict[str, str]] = []
 
 class Count:
     Config = Config
 
     def __init__(self, config, workspace):
         self.config, self.epochs = config, 0
+        for each in config.taken:
+            self.epochs += json.loads(open(each["folder"] + "/state.json").read())
+            if self.epochs > 2:
+                raise ValueError(each["name"] + " tells other labels\\nreads too little")
 
     def advance(self):
         if self.config.raises:
@@ -88,6 +93,24 @@ def test_checkpoint_is_taken_up_wherever_the_run_lies(job, place):
     assert any("log" in name for name in place.names("trials"))
     first.cleanup()
     second.cleanup()
+
+
+def test_reference_is_the_checkpoint_that_it_stands_for_wherever_the_run_lies(job, place):
+    first = started(job)
+    path = step(first)[1]["checkpoint"]
+    taken = [{"name": "student", "folder": "stages.student.1"}, {"name": "stages.x", "folder": "stages.student.1"}]
+    second = started({**job, "values": {"taken": taken}, "references": {"stages.student.1": path}})
+    assert step(second)[1]["epochs"] == 3  # one of each, and its own
+    third = started({**job, "values": {"taken": taken * 2}, "references": {"stages.student.1": path}})
+    name, failure = step(third)
+    assert (name, failure["kind"]) == ("failed", "infeasible")
+    assert failure["reason"] == "Infeasible: student tells other labels"
+    gone = started({**job, "values": {"taken": taken}, "references": {"stages.student.1": "trials/search-009/1/1"}})
+    name, lost = step(gone)
+    assert (name, lost["kind"]) == ("lost", "storage")
+    assert "trials/search-009/1/1 is missing" in lost["reason"]
+    for each in (first, second, third, gone):
+        each.cleanup()
 
 
 def test_what_a_routine_publishes_lies_in_the_runs_folder(job, place, tmp_path):

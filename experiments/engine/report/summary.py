@@ -27,12 +27,14 @@ def summary(header: Mapping[str, Any], director: Director, place: str) -> Json:
     spec = header["spec"]
     searches = [stage["name"] for stage in spec["stages"]]
     objectives: Objectives = spec["objectives"]
+    # The trials of a stage with `each` are picks: no default and no random draw is among them.
+    searched = [stage["name"] for stage in spec["stages"] if not stage.get("each")]
     return {
         "experiment": spec["name"],
         "run": place.rpartition("/")[2],
         "data": header["data"],
         "stages": [_stage(name, director.of_stage(name), objectives) for name in searches],
-        "baselines": _baselines(director, director.of_stage(searches[-1]), spec),
+        "baselines": _baselines(director, director.of_stage(searched[-1]), spec),
         "finalists": [_finalist(trial) for trial in director.of_stage(FINALISTS)],
         "failures": _failures(director),
         "chosen": _chosen(director, spec, place),
@@ -48,10 +50,14 @@ def frontier(trials: Sequence[Trial], objectives: Objectives) -> list[Trial]:
 
 def picks(trials: Sequence[Trial], spec: Mapping[str, Any]) -> list[Trial]:
     """The frontier's finalists: feasible ones, the best by `choose` first."""
+    return ranked(trials, spec)[: spec["finalists"]["count"]]
+
+
+def ranked(trials: Sequence[Trial], spec: Mapping[str, Any]) -> list[Trial]:
+    """The frontier of the feasible ones, the best by `choose` first."""
     constraints: Bounds = spec["constraints"]
     fit = [t for t in trials if t.status != "running" and not t.failed and feasible(t.metrics, constraints)]
-    best = sorted(frontier(fit, spec["objectives"]), key=lambda trial: _choice(trial, spec), reverse=True)
-    return best[: spec["finalists"]["count"]]
+    return sorted(frontier(fit, spec["objectives"]), key=lambda trial: _choice(trial, spec), reverse=True)
 
 
 def chosen(director: Director, spec: Mapping[str, Any]) -> Trial | None:
