@@ -165,7 +165,9 @@ class Plan:
     def _sampled(self, stage: Stage, director: Director) -> list[Config]:
         space, points = self.spaces[stage.name], self._points(stage, director)
         if points and stage.each is None:
-            points += [space.draw(self.spec.seed, index) for index in range(_SAMPLED_DRAWS)]
+            first, most = len(points), len(points) + _SAMPLED_DRAWS
+            indices = range(first, min(stage.trials or most, most))  # as random search numbers its draws
+            points += [space.draw(self.spec.seed, index) for index in indices]
         return [{"routine": stage.routine, "values": {**self.common(stage), **point}} for point in points]
 
     def _classical(self, _: Director) -> Strategy:

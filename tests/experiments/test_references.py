@@ -103,7 +103,7 @@ def test_segment_is_told_which_checkpoints_its_references_stand_for(ended):
         first.config["student"]: student.checkpoint.path,
     }
     parts = job["inputs"]["layer_table"]["parts"]
-    assert sorted(part["shape"]["of"] for part in parts) == [3, 33]
+    assert sorted(part["shape"]["of"] for part in parts) == [3, 12]
     table = next(segment for segment in director.segments.values() if segment.stage == "layers.final")
     assert told(table)["references"].keys() >= {"stages.teacher", "stages.search.0"} - {"stages.search.0"}
     assert len(told(table)["references"]) == 4
