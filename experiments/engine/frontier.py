@@ -18,6 +18,11 @@ def score(metrics: Mapping[str, Any], name: str, direction: Direction) -> float:
     return float(value) if direction == "max" else -float(value)
 
 
+def watched(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics that every trial must report as finite numbers: what is optimised, constrained or chosen by."""
+    return tuple(dict.fromkeys([*spec["objectives"], *spec.get("constraints", ()), *spec.get("choose", {}).values()]))
+
+
 def vector(metrics: Mapping[str, Any], objectives: Objectives) -> Vector:
     """All objectives as scores, in the order they are declared."""
     return tuple(score(metrics, name, direction) for name, direction in objectives.items())

@@ -7,6 +7,7 @@ from typing import Any
 from experiments.engine.chain import WAY_OUT, LedgerError
 from experiments.engine.director import Director, Stage
 from experiments.engine.events import Config, Metrics, Verdict, from_record
+from experiments.engine.frontier import watched
 from experiments.engine.strategies import Proposal, Signal
 
 
@@ -72,7 +73,7 @@ def _search(stage: dict[str, Any], spec: dict[str, Any]) -> Stage:
         "",
         lambda _: Past(),
         timed=True,
-        watched=tuple(spec["objectives"]),
+        watched=watched(spec),
         trials=stage["each"]["count"] if stage.get("each") else stage["trials"],
         max_failed=spec.get("max_failed", 1.0),
     )

@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,8 +67,35 @@ def connect(address: str | None) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         ray.init(address="local", include_dashboard=False, **quiet)
     else:
-        ray.init(address=address or "auto", **quiet)
+        _join(address or os.environ["RAY_ADDRESS"], quiet)
     interrupt.renew()
+
+
+def _join(address: str, quiet: dict[str, Any]) -> None:
+    if address.startswith(("http://", "https://")):
+        raise ValueError(
+            f"address {address!r} is a dashboard's; give it to `submit`, and `run` the head's HOST:PORT"
+        )
+    try:
+        _reach(address)
+        ray.init(address=address, **quiet)
+    except ray.exceptions.AuthenticationError:
+        raise ValueError(
+            f"the cluster at {address} lets nobody in without its token; set RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH to "
+            "its file"
+        ) from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the cluster at {address} cannot be joined ({str(error).splitlines()[0]}); give --address HOST:PORT of "
+            "its head node, as `ray start --head` says it"
+        ) from None
+
+
+def _reach(address: str) -> None:
+    """Whether anybody listens there, which Ray takes minutes to give up on. OSError where nobody does."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_NODES_ANSWER_S).close()
 
 
 def disconnect() -> None:

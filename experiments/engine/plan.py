@@ -15,7 +15,7 @@ from experiments.engine import fingerprint, references, strategies
 from experiments.engine.director import Director, Trial
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
-from experiments.engine.frontier import score
+from experiments.engine.frontier import score, watched
 from experiments.engine.report.summary import CLASSICAL, FINALISTS, LAYERS, picks
 from experiments.engine.spec import Spec, Stage
 from experiments.engine.strategies import Strategy
@@ -138,7 +138,7 @@ class Plan:
             plan,
             after=after,
             timed=True,
-            watched=tuple(self.spec.objectives),
+            watched=watched(self.spec.resolved()),
             trials=stage.each.count if stage.each else stage.trials,
             max_failed=self.spec.max_failed,
             common=self.common(stage),

@@ -43,3 +43,9 @@ def test_minimised_metrics_count_in_decades():
     points, reference = frontier.volume_points(trials, objectives)
     assert points == [(0.5, pytest.approx(1.0))]
     assert frontier.hypervolume(points, reference) == pytest.approx(0.5)
+
+
+def test_what_is_optimised_constrained_or_chosen_by_is_watched():
+    spec = {"objectives": {"a": "max", "b": "min"}, "constraints": {"b": {"max": 1}, "c": {"min": 0}}}
+    assert frontier.watched({**spec, "choose": {"max": "d"}}) == ("a", "b", "c", "d")
+    assert frontier.watched({"objectives": {"a": "max"}}) == ("a",)

@@ -47,3 +47,17 @@ def test_work_is_done_on_every_node():
     (node,) = launch.nodes()
     assert launch.on_every_node(os.path.exists, "/") == [(node.host, True)]
     assert launch.on_every_node(os.path.exists, "/there/is/none") == [(node.host, False)]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("http://127.0.0.1:8265", "address 'http://127.0.0.1:8265' is a dashboard's; give it to `submit`"),
+        ("127.0.0.1:1", r"the cluster at 127.0.0.1:1 cannot be joined \(.*refused\); give --address HOST:PORT"),
+        ("nonsense", r"the cluster at nonsense cannot be joined \(.*nonsense\); give --address HOST:PORT"),
+    ],
+)
+def test_an_address_that_is_no_clusters_is_refused_in_one_line(address, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        launch._join(address, {})
+    assert "\n" not in str(refused.value)
