@@ -73,9 +73,7 @@ def connect(address: str | None) -> None:
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
     if address.startswith(("http://", "https://")):
-        raise ValueError(
-            f"address {address!r} is a dashboard's; give it to `submit`, and `run` the head's HOST:PORT"
-        )
+        raise ValueError(f"address {address!r} is a dashboard's; give it to `submit`, and `run` the head's HOST:PORT")
     try:
         _reach(address)
         ray.init(address=address, **quiet)
