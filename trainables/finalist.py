@@ -3,16 +3,19 @@ test split. It runs alone, and every figure is of the artifact as shipped.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
 
-from models import artifact
+from models import artifact, quantize
 from models.architecture import parse_signature
+from models.export import random_feeds, to_onnx
 from models.latency import Target, batches_like, measure_model
-from models.predictor import Predictor
+from models.predictor import Predictor, session
+from tasks.batches import sorted_by_length
 from tasks.task import Data
 from trainables import checkpoint
 from trainables.data import prepare
@@ -22,6 +25,8 @@ from trainables.routine import Workspace
 
 Json = dict[str, Any]
 _SAMPLES = 3
+_MOST_LOST = 0.003  # of validation accuracy, by the precision that is chosen
+_BATCH = 128
 
 
 class FinalistConfig(BaseModel):
@@ -35,6 +40,9 @@ class FinalistConfig(BaseModel):
     model: str | None = Field(default=None, description="the user's own network, as file.py:FUNCTION")
     flops: float = Field(default=0, description="of one prediction, as the trial counted them")
     experiment: str = Field(default="", description="for the card")
+    precision: quantize.Kind | Literal["auto"] = Field(
+        default="fp32", description="of the artifact; auto: the quickest on the target that costs no accuracy"
+    )
     seed: int = Field(default=0, ge=0, description="draws the sample predictions")
 
 
@@ -51,7 +59,8 @@ class Finalist:
 
     def advance(self) -> Json:
         """Figures of the artifact: validation and test scores, latency, size, cost, and some predictions."""
-        name = f"artifacts/{self._config.trial}"
+        suffix = "" if self._config.precision == "fp32" else f"-{self._config.precision}"
+        name = f"artifacts/{self._config.trial}{suffix}"
         folder = self._workspace.folder / name
         saved = self._export(folder)
         predictor = Predictor(folder)
@@ -86,6 +95,7 @@ class Finalist:
         place = self._workspace.fetch(self._config.checkpoint)
         model, architecture, config = checkpoint.load_model(place, self._config.model)
         self._data = as_read_by(place, self._data, self._workspace.cache)
+        precision, exclude, measured = self._precision(model, config["signature"])
         record = self._data.record
         origin = artifact.Origin(
             name=f"{self._config.experiment} {self._config.trial}",
@@ -101,9 +111,30 @@ class Finalist:
             signature=config["signature"],
             labels=self._data.labels,
             files=self._data.files,
-            metrics={},
+            metrics=measured,
             origin=origin,
+            precision=precision,
+            exclude=exclude,
         )
+
+    def _precision(self, model: nn.Module, read: Json) -> tuple[quantize.Kind, tuple[str, ...], Json]:
+        """What the artifact is exported in, the layers left in float32, and what was measured to tell."""
+        if self._config.precision != "auto":
+            return self._config.precision, (), {}
+        signature = parse_signature(read)
+        data = to_onnx(model.float().cpu().eval(), random_feeds(signature, [5, 3], 0))
+        batches = batches_like(self._data.splits["validation"].lengths, self._target.batch)
+        best, found = quantize.choose(data, signature, batches, self._target, self._accuracy, most_lost=_MOST_LOST)
+        rows = [{"kind": each.kind, "accuracy": each.score, "latency_ms": each.timing.p50_ms} for each in found]
+        return best.kind, best.exclude, {"precisions": rows}
+
+    def _accuracy(self, model: bytes) -> float:
+        """On validation, of an ONNX model."""
+        split, run = self._data.splits["validation"], session(model, self._target.threads).run
+        logits_NC = np.zeros((len(split), len(self._data.labels)), np.float32)
+        for rows in sorted_by_length(split.lengths, _BATCH):
+            logits_NC[rows] = run(["logits"], dict(split.batch(rows).inputs))[0]
+        return float(self._data.metrics(logits_NC, split.targets)["accuracy"])
 
     def _latency(self, folder: Path) -> Json:
         lengths = self._data.splits["validation"].lengths

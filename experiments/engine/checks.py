@@ -28,7 +28,9 @@ def faults(spec: "Spec") -> list[str]:
             found.append(f"stages.{stage.name}.trials is missing; give trials, or time: 10m for the whole experiment")
         found += of_stage(stage)
         found += _of_references(stage, [earlier.name for earlier in spec.stages[:place]])
-    return found
+    names = [stage.name for stage in spec.stages]
+    unknown = [name for name in spec.finalists.of if name not in names]
+    return found + [f"finalists.of is {name!r}, must be of a stage{suggestion(name, names)}" for name in unknown]
 
 
 def of_valid_stages(values: Mapping[str, Any]) -> list[str]:

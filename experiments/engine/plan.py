@@ -67,7 +67,7 @@ class Plan:
         """How many trials each stage may have."""
         searches = {stage.name: stage.each.count if stage.each else stage.trials for stage in self.spec.stages}
         tables = dict.fromkeys(self._tables(), 1)
-        return {**searches, CLASSICAL: 1, FINALISTS: self.spec.finalists.count, **tables}
+        return {**searches, CLASSICAL: 1, FINALISTS: self._exports(), **tables}
 
     def checkpoint_bytes(self) -> float:
         """Of the default configuration: weights and both moments in float32. 0 where a routine does not tell."""
@@ -175,10 +175,16 @@ class Plan:
 
     def _finalists(self, director: Director) -> Strategy:
         spec = self.spec.resolved()
-        chosen = picks(director.of_stage(self.spec.stages[-1].name), spec)
-        return Listed([self._finalist(trial) for trial in chosen if trial.checkpoint is not None])
+        wanted = self.spec.finalists
+        of = wanted.of or (self.spec.stages[-1].name,)
+        chosen = picks([trial for name in of for trial in director.of_stage(name)], spec)
+        there = [trial for trial in chosen if trial.checkpoint is not None]
+        return Listed([self._finalist(trial, precision) for trial in there for precision in wanted.precision])
 
-    def _finalist(self, trial: Trial) -> Config:
+    def _exports(self) -> int:
+        return self.spec.finalists.count * len(self.spec.finalists.precision)
+
+    def _finalist(self, trial: Trial, precision: str) -> Config:
         assert trial.checkpoint is not None
         return {
             "task": self._task(),
@@ -188,6 +194,7 @@ class Plan:
             "experiment": self.spec.name,
             "model": self.spec.stage(trial.stage).options.get("model"),
             "flops": trial.metrics.get("flops", 0),
+            "precision": precision,
         }
 
     def common(self, stage: Stage) -> Config:

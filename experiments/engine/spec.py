@@ -21,6 +21,7 @@ from trainables.parsing import ParseError, parse, shown, suggestion
 
 FOLDER = Path(__file__).parent.parent
 Direction = Literal["max", "min"]
+Precision = Literal["fp32", "int8", "int8_embedding4", "weights8", "weights4", "auto"]
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 _STAGE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
@@ -190,6 +191,14 @@ class Finalists(_Model):
 
     count: int = Field(default=3, ge=1)
     """How many of the frontier are exported and measured."""
+    of: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = ()
+    """The stages whose trials make that frontier; left out: the last."""
+    precision: Annotated[
+        tuple[Precision, ...],
+        BeforeValidator(_listed, json_schema_input_type=Precision | list[Precision]),
+        Field(min_length=1),
+    ] = ("fp32",)
+    """What each is exported in, or a list of these, an artifact each; auto: the quickest that is still right."""
 
 
 def _first_objective(data: dict[str, Any]) -> dict[Direction, str]:

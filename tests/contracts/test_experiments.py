@@ -20,6 +20,12 @@ def minilm():
     return next(Path(package.origin).parent.rglob("model.safetensors")).parent
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One for all, so that what two of them share is prepared and measured once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.mark.parametrize("name", spec.find())
 def test_experiment_says_its_source_and_command(name):
     text = (spec.FOLDER / f"{name}.yaml").read_text()
@@ -31,15 +37,17 @@ def test_experiment_says_its_source_and_command(name):
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", spec.find())
-def test_experiment_runs_in_smoke_mode(name, tmp_path):
+def test_experiment_runs_in_smoke_mode(name, tmp_path, cache):
     command = [sys.executable, "-m", "experiments", "run", name, "--smoke", "--storage", str(tmp_path)]
-    if "pretrained" in spec.load(name).stages[0].options:  # no network here: the folder instead of the name
-        command += ["--set", f"stages.search.options.pretrained={minilm()}"]
-        command += ["--set", f"task.tokenizer.pretrained={minilm()}"]
-    environment = {**os.environ, "FITFORMER_CACHE": str(tmp_path / "cache")}
+    for stage in spec.load(name).stages:
+        if "pretrained" in stage.options:  # no network here: the folder instead of the name
+            command += ["--set", f"stages.{stage.name}.options.pretrained={minilm()}"]
+            command += ["--set", f"task.tokenizer.pretrained={minilm()}"]
+    environment = {**os.environ, "FITFORMER_CACHE": str(cache)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=230, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     report = [sys.executable, "-m", "experiments", "report", "--json", "--storage", str(tmp_path)]
     told = json.loads(subprocess.run(report, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
-    assert len(told["stages"][0]["trials"]) == spec.load(name, smoke=True).stages[0].trials
+    planned = [stage.each.count if stage.each else stage.trials for stage in spec.load(name, smoke=True).stages]
+    assert [len(stage["trials"]) for stage in told["stages"]] == planned
     assert Path(told["chosen"]["artifact"], "model.onnx").is_file()

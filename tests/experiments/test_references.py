@@ -160,6 +160,24 @@ def test_what_a_later_stage_takes_stays_above_the_budget_until_that_has_ended(tm
     assert sum(str(segments[key]) in there["finalists"] for key in taken) == 1
 
 
+def test_finalists_come_of_the_stages_named_in_each_precision():
+    values = {**VALUES, "finalists": {"count": 2, "of": ["search", "final"], "precision": ["fp32", "int8"]}}
+    plan = planned(values)
+    director = ran(plan)
+    told = [(trial.config["trial"], trial.config["precision"]) for trial in director.of_stage("finalists")]
+    best = references.ranked([*director.of_stage("search"), *director.of_stage("final")], plan.spec.resolved())
+    assert told == [(trial.id, precision) for trial in best[:2] for precision in ("fp32", "int8")]
+    assert plan.expected()["finalists"] == 4
+    last = ran(planned()).of_stage("finalists")
+    assert {(trial.config["trial"][:6], trial.config["precision"]) for trial in last} == {("final-", "fp32")}
+
+
+def ran(plan):
+    director = Director(plan.steps())
+    list(simulate(director, curve, 2))
+    return director
+
+
 @pytest.mark.parametrize(
     ("values", "lines"),
     [
@@ -195,6 +213,10 @@ def test_what_a_later_stage_takes_stays_above_the_budget_until_that_has_ended(tm
         (
             with_(each={"stage": "search", "option": "student", "apart": 0.5}),
             ["stages.final.each.apart must be at least 1, got 0.5"],
+        ),
+        (
+            {**VALUES, "finalists": {"of": "fianl", "precision": "int8"}},
+            ["finalists.of is 'fianl', must be of a stage; did you mean 'final'?"],
         ),
     ],
 )
