@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     _storage(report)
     _runs(add("runs", help="the runs there are: list them, cancel or delete one"))
     _predict(_reading(add("predict", help="what an artifact says of a text or of every line of a file"), "predict"))
+    _export(add("export", help="write an artifact's model as ONNX or safetensors, in a folder of its own"))
     return top
 
 
@@ -146,6 +147,17 @@ def _predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("text", nargs="?", help="one text")
     command.add_argument("--file", help="texts, one a line; or images, as .npy")
     command.add_argument("--top", type=int, default=1, help="how many labels to give (default 1)")
+    _storage(command)
+
+
+def _export(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command="export")
+    command.add_argument("artifact", help="an artifact's folder, or a run's name for its chosen one")
+    command.add_argument("--format", choices=["onnx", "safetensors"], default="onnx", help="default: onnx")
+    command.add_argument("--int8", action="store_true", help="with products in 8 bits; of onnx alone")
+    command.add_argument(
+        "--to", metavar="DIR", help="the folder to write (default: the artifact's name and the format)"
+    )
     _storage(command)
 
 

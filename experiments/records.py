@@ -1,4 +1,4 @@
-"""What the commands that look at runs do: report, runs list, cancel and delete, predict."""
+"""What the commands that look at runs do: report, runs list, cancel and delete, predict, export."""
 
 import json
 import secrets
@@ -137,6 +137,28 @@ def predict(options: Namespace, console: Console) -> Outcome:
         console.print(
             f"{shown}\t{text if isinstance(text, str) else ''}", highlight=False, markup=False, soft_wrap=True
         )
+    return 0
+
+
+def export(options: Namespace, console: Console) -> Outcome:
+    """Writes an artifact anew in one form, compared with torch's model."""
+    from models import artifact
+
+    if options.int8 and options.format != "onnx":
+        raise ValueError(f"--int8 is of --format onnx, got --format {options.format}; leave one of them out")
+    precision: artifact.Precision = "int8" if options.int8 else "fp32"
+    name = f"{Path(options.artifact).resolve().name}-{options.format}{'-int8' if options.int8 else ''}"
+    folder = Path(options.to or name)
+    if folder.exists():
+        raise ValueError(f"{folder} exists; choose another folder with --to, or remove it")
+    without = artifact.WEIGHTS if options.format == "onnx" else artifact.ONNX
+    with _artifact(options) as source:
+        metrics = artifact.convert(source, folder, precision, without=without)
+    said = f"largest difference of ONNX and torch logits: {metrics['onnx_parity']:.1e}"
+    if "onnx_agreement" in metrics:
+        said += f"; same answer as in float32: {metrics['onnx_agreement']:.1%} of 256 random inputs"
+    for line in (f"{folder}: {options.format} in {precision}, {metrics['size_mb']:.2f} MB to predict", said):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

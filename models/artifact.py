@@ -60,11 +60,13 @@ def save(
     origin: Origin,
     precision: Precision = "fp32",
     exclude: Sequence[str] = (),
+    without: str | None = None,
 ) -> dict[str, Any]:
     """Write an artifact, whole or not at all, in place of an older one; its metrics with params, size and parity.
 
     files: what else belongs to it, by the name it gets. metrics: plain JSON, see `models/card.py`. precision: of
-    model.onnx (see `models/quantize.py`; exclude: layers left in float32), or bf16, which is for torch.
+    model.onnx (see `models/quantize.py`; exclude: layers left in float32), or bf16, which is for torch. without: the
+    form of the model that is compared, but not kept.
     Raises ValueError where `folder` holds something else, where the ONNX model is not equal to this one, unless
     quantized, and for a precision that this machine lacks.
     """
@@ -72,6 +74,8 @@ def save(
     model = copy.deepcopy(model).float().cpu().eval()
     with _draft(folder) as draft:
         compared = _write_models(draft, model, dict(signature), precision, exclude)
+        if without is not None:
+            (draft / without).unlink()
         for name, path in files.items():
             shutil.copyfile(path, draft / name)
         config = {
@@ -84,7 +88,7 @@ def save(
             "sha256": {path.name: file_hash(path) for path in sorted(draft.iterdir())},
         }
         _write_json(draft / "config.json", config)
-        model_file = WEIGHTS if precision == "bf16" else ONNX
+        model_file = WEIGHTS if precision == "bf16" or without == ONNX else ONNX
         sizes = [(draft / name).stat().st_size for name in ("config.json", model_file, *files)]
         measured = {
             "params": sum(parameter.numel() for parameter in model.parameters()),
@@ -106,7 +110,11 @@ def load(folder: Path) -> tuple[Classifier, dict[str, Any]]:
             f"{folder} is of the network {config['architecture']['model']!r}, whose code an artifact does not hold; "
             f"predict from {ONNX}, or load {WEIGHTS} into your own network"
         )
-    model = build(Architecture.model_validate(config["architecture"]), config["signature"])
+    try:
+        model = build(Architecture.model_validate(config["architecture"]), config["signature"])
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{folder / 'config.json'} is damaged ({reason:.200}); copy the artifact again") from None
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except RuntimeError as error:
@@ -115,7 +123,9 @@ def load(folder: Path) -> tuple[Classifier, dict[str, Any]]:
     return (model.bfloat16() if _precision(config) == "bf16" else model).eval(), config
 
 
-def convert(source: Path, folder: Path, precision: Precision, exclude: Sequence[str] = ()) -> dict[str, Any]:
+def convert(
+    source: Path, folder: Path, precision: Precision, exclude: Sequence[str] = (), *, without: str | None = None
+) -> dict[str, Any]:
     """Write the artifact `source` anew, in another precision; its metrics, without what was measured of the other.
 
     Raises ValueError where `save` or `load` do, and for weights that were rounded already.
@@ -124,6 +134,8 @@ def convert(source: Path, folder: Path, precision: Precision, exclude: Sequence[
     if _precision(config) == "bf16":
         raise ValueError(f"{source} is in bf16, must be the artifact in fp32 that it was made of; convert that one")
     files = {name: source / name for name in config["sha256"] if name not in (WEIGHTS, ONNX)}
+    if outside := [name for name in files if Path(name).name != name]:
+        raise ValueError(f"{source / 'config.json'} names the file {outside[0]!r}, must name files in its own folder")
     check_files(source, list(files), config["sha256"])
     return save(
         folder,
@@ -133,10 +145,20 @@ def convert(source: Path, folder: Path, precision: Precision, exclude: Sequence[
         labels=config["labels"],
         files=files,
         metrics={},
-        origin=Origin(**config["origin"]),
+        origin=_origin(source, config),
         precision=precision,
         exclude=exclude,
+        without=without,
     )
+
+
+def _origin(folder: Path, config: Mapping[str, Any]) -> Origin:
+    try:
+        return Origin.model_validate(config.get("origin"))
+    except ValueError:
+        raise ValueError(
+            f"{folder / 'config.json'} is damaged (origin is {config.get('origin')!r:.40}); copy the artifact again"
+        ) from None
 
 
 def add_metrics(folder: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
