@@ -20,13 +20,13 @@ from tasks.task import Data
 from trainables import checkpoint, distillation, teacher
 from trainables.data import default_cache, prepare
 from trainables.distillation import DistillConfig
-from trainables.lessons import Lessons, forward_flops
+from trainables.lessons import Lessons, forward_flops, told
 from trainables.loop import Examples, Loop, Optimization
-from trainables.losses import observed, soft_targets
-from trainables.mixup import Mixed, mixed
+from trainables.losses import observed
+from trainables.mixup import mixed
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
-from trainables.train import costs, label_loss
+from trainables.train import costs
 
 _PROJECTIONS = "projections.safetensors"
 _PASSES = 3  # of a training step: one forward, backward as much as two
@@ -119,7 +119,15 @@ class Distill:
             logits_BC: Tensor = model(**mix.inputs)
         if isinstance(self.kind, Architecture):  # of a network of the user's own nothing is known
             self.flops += forward_flops(self.kind, self.signature, mix.inputs)
-        loss = self._told(logits_BC, said_BC, examples.targets, mix)
+        loss = told(
+            config,
+            self.data,
+            logits_BC,
+            said_BC,
+            targets_B=examples.targets,
+            mix=mix,
+            smoothing=config.label_smoothing,
+        )
         if not matches:
             return loss
         keep_BL = examples.inputs.get("keep", torch.ones_like(next(iter(own.values()))[..., 0], dtype=torch.bool))
@@ -130,19 +138,6 @@ class Distill:
         """Share of all steps done."""
         loop = self.loop
         return (loop.epoch + loop.place / len(self.lessons.split(loop.epoch))) / self.config.epochs
-
-    def _told(self, logits_BC: Tensor, said_BC: Tensor, targets_B: Tensor, mix: Mixed) -> Tensor:
-        """What answers and labels say."""
-        config, labelled_B = self.config, mix.alone & (targets_B >= 0)
-        soft_B = mix.share * soft_targets(logits_BC, said_BC, config.temperature)
-        if config.mixup:
-            # Linear in the teacher's probabilities, so this is the loss of their mixture, but for a constant.
-            soft_B = soft_B + (1 - mix.share) * soft_targets(logits_BC, said_BC[mix.partner], config.temperature)
-        loss = config.soft_weight * soft_B.mean()
-        if not labelled_B.any():
-            return loss
-        labels = label_loss(self.data, logits_BC[labelled_B], targets_B[labelled_B], config.label_smoothing)
-        return loss + (1 - config.soft_weight) * labels * labelled_B.float().mean()
 
 
 def _fitting(config: DistillConfig, data: Data, cache: Path) -> Teacher:

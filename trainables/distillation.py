@@ -35,10 +35,6 @@ class DistillConfig(TrainConfig, LessonSettings):
     )
     importance: Kind = Field(default="taylor", description="what slices are chosen by (see models.importance)")
     freeze_embeddings: bool = Field(default=False, description="whether the token embeddings stay as they begin")
-    temperature: float = Field(default=2.0, gt=0, description="by which both models' logits are divided")
-    soft_weight: float = Field(
-        default=0.8, ge=0, le=1, description="of the teacher's answers; the labels have the rest"
-    )
     hidden_weight: float = Field(default=0.0, ge=0, description="of all matches of hidden states")
     attention_weight: float = Field(default=0.0, ge=0, description="of all matches of attention")
     relation_weight: float = Field(default=0.0, ge=0, description="of all matches of relations")

@@ -22,17 +22,24 @@ from tasks.batches import Rows
 from tasks.task import Data, Split
 from tasks.texts import TextSplit
 from trainables.answers import Answers, answers
+from trainables.losses import soft_targets
 from trainables.matches import width
+from trainables.mixup import Mixed
 from trainables.routine import Workspace
 from trainables.teacher import Teacher
+from trainables.train import label_loss
 
 _TEXTS_ONLY = ("deletion", "replacement", "neighbours", "swap", "insertion", "crop", "splice", "transfer")
 _NEAREST = "nearest.npy"
 
 
 class LessonSettings(Augmentation):
-    """Where examples come from, and how they change."""
+    """What the teacher's answers count, where examples come from, and how they change."""
 
+    temperature: float = Field(default=2.0, gt=0, description="by which all logits are divided (Hinton et al. 2015)")
+    soft_weight: float = Field(
+        default=0.8, ge=0, le=1, description="of the teacher's answers; the labels have the rest"
+    )
     transfer: str | None = Field(
         default=None,
         description="file or folder of unlabelled texts of the same kind, which the teacher answers to, too",
@@ -162,6 +169,31 @@ class Lessons:
 
     def _tensor(self, values: Any) -> Tensor:
         return torch.from_numpy(values).to(self.device).float()
+
+
+def told(
+    settings: LessonSettings,
+    data: Data,
+    logits_BC: Tensor,
+    said_BC: Tensor,
+    *,
+    targets_B: Tensor,
+    mix: Mixed,
+    smoothing: float,
+) -> Tensor:
+    """What answers (said_BC) and labels say to a batch, as one loss.
+
+    An example without a label, or mixed with another one, counts in the answers alone.
+    """
+    labelled_B = mix.alone & (targets_B >= 0)
+    soft_B = mix.share * soft_targets(logits_BC, said_BC, settings.temperature)
+    # Linear in the teacher's probabilities, so this is the loss of their mixture, but for a constant.
+    soft_B = soft_B + (1 - mix.share) * soft_targets(logits_BC, said_BC[mix.partner], settings.temperature)
+    loss = settings.soft_weight * soft_B.mean()
+    if not labelled_B.any():
+        return loss
+    labels = label_loss(data, logits_BC[labelled_B], targets_B[labelled_B], smoothing)
+    return loss + (1 - settings.soft_weight) * labels * labelled_B.float().mean()
 
 
 def forward_flops(architecture: Architecture, signature: dict[str, Any], inputs: Mapping[str, Tensor]) -> int:

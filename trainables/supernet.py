@@ -8,6 +8,7 @@ which were computed once: the largest need not be run to teach the others.
 
 import math
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,12 @@ from models.importance import Kind
 from tasks.task import Data
 from trainables import checkpoint, lessons, students, teacher
 from trainables.data import default_cache, prepare
-from trainables.lessons import Lessons, LessonSettings, forward_flops
+from trainables.lessons import Lessons, LessonSettings, forward_flops, told
 from trainables.loop import Examples, Loop, Optimization, logits
-from trainables.losses import soft_targets
-from trainables.mixup import Mixed, mixed
+from trainables.mixup import mixed
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
-from trainables.train import costs, label_loss
+from trainables.train import costs
 
 _PASSES = 3  # of a training step: one forward, backward as much as two
 
@@ -45,10 +45,6 @@ class SupernetConfig(Optimization, LessonSettings):
     drawn: int = Field(default=2, ge=0, description="subnets drawn for each batch, beside the smallest and the largest")
     largest: float = Field(default=1.0, ge=0, le=1, description="share of the batches that train the largest, too")
     importance: Kind = Field(default="taylor", description="which heads, units and dimensions come first")
-    temperature: float = Field(default=2.0, gt=0, description="by which all logits are divided (Hinton et al. 2015)")
-    soft_weight: float = Field(
-        default=0.8, ge=0, le=1, description="of the teacher's answers; the labels have the rest"
-    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="in all subnets")
 
 
@@ -120,19 +116,9 @@ class Supernet:
         with mix.within(model) if config.mixup else nullcontext():
             found = elastic.logits(model, shapes, **mix.inputs)
         self.flops += _flops(model, shapes, mix.inputs)
-        losses = [self._of_one(logits_BC, said_BC, examples.targets, mix) for logits_BC in found]
+        loss = partial(told, config, self.data, targets_B=examples.targets, mix=mix, smoothing=config.label_smoothing)
+        losses = [loss(logits_BC, said_BC) for logits_BC in found]
         return torch.stack(losses).mean()
-
-    def _of_one(self, logits_BC: Tensor, said_BC: Tensor, targets_B: Tensor, mix: Mixed) -> Tensor:
-        """Of one subnet, as `distill` has it: examples without a label, or mixed, count in the answers alone."""
-        config, labelled_B = self.config, mix.alone & (targets_B >= 0)
-        soft_B = mix.share * soft_targets(logits_BC, said_BC, config.temperature)
-        soft_B = soft_B + (1 - mix.share) * soft_targets(logits_BC, said_BC[mix.partner], config.temperature)
-        soft = config.soft_weight * soft_B.mean()
-        if not labelled_B.any():
-            return soft
-        hard = label_loss(self.data, logits_BC[labelled_B], targets_B[labelled_B], config.label_smoothing)
-        return soft + (1 - config.soft_weight) * hard * labelled_B.float().mean()
 
     def _sandwich(self) -> list[Shape]:
         """The subnets of the next batch, each once. They follow from the seed and the place alone."""

@@ -10,6 +10,7 @@ from models import cost, elastic
 from models.elastic import Choices, Shape
 from tests.trainables.teaching import teach, text_task
 from trainables import checkpoint
+from trainables.lessons import told
 from trainables.loop import logits
 from trainables.losses import soft_targets
 from trainables.mixup import Mixed
@@ -198,7 +199,7 @@ def test_without_labels_the_teacher_alone_counts(make):
     share = torch.tensor([1.0, 1.0, 0.5, 1.0])
     mix = Mixed({}, None, torch.tensor([0, 1, 0, 3]), share)
     targets = torch.tensor([-1, 3, 5, -1])
-    found = routine._of_one(logits_BC, said_BC, targets, mix)
+    found = told(routine.config, routine.data, logits_BC, said_BC, targets_B=targets, mix=mix, smoothing=0.0)
     soft = soft_targets(logits_BC, said_BC, 2.0)
     other = soft_targets(logits_BC[2:3], said_BC[:1], 2.0)[0]
     expected = 0.8 * (soft[0] + soft[1] + (soft[2] + other) / 2 + soft[3]) / 4
