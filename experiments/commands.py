@@ -53,6 +53,7 @@ def _stage(stage: specs.Stage) -> dict[str, Any]:
         "searcher": stage.search.searcher.name,
         "scheduler": stage.search.scheduler.name,
         "trials": stage.trials,
+        "each": stage.each.model_dump() if stage.each else None,
         "epochs": stage.epochs,
         "size": size if math.isfinite(size) else "infinite",
         "space": space.describe(),
@@ -60,18 +61,22 @@ def _stage(stage: specs.Stage) -> dict[str, Any]:
 
 
 def _print_stage(stage: dict[str, Any], console: Console) -> None:
-    trials = "trials until the time is up" if stage["trials"] is None else f"{stage['trials']} trials"
-    strategy = f"{stage['searcher']} + {stage['scheduler']}"
-    console.print(
-        f"stage {stage['name']}: {strategy}, {trials} of at most {stage['epochs']} epochs, {stage['size']} points",
-        highlight=False,
-    )
+    most = f"of at most {stage['epochs']} epochs"
+    console.print(f"stage {stage['name']}: {_trials(stage)} {most}, {stage['size']} points", highlight=False)
     table = Table(box=None, pad_edge=False)
     for title in ("parameter", "kind", "range", "default", "only when"):
         table.add_column(title)
     for row in stage["space"]:
         table.add_row(row["name"], row["kind"], str(row["range"]), str(row["default"]), row["condition"] or "")
     console.print(table)
+
+
+def _trials(stage: dict[str, Any]) -> str:
+    each = stage["each"]
+    if each:
+        return f"{stage['scheduler']}, one trial for each of up to {each['count']} picks of {each['stage']}"
+    trials = "trials until the time is up" if stage["trials"] is None else f"{stage['trials']} trials"
+    return f"{stage['searcher']} + {stage['scheduler']}, {trials}"
 
 
 def run(options: Namespace, console: Console) -> Outcome:

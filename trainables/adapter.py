@@ -29,6 +29,7 @@ from ray import tune
 
 from trainables import manifest
 from trainables.data import default_cache
+from trainables.handed import Handed, with_paths
 from trainables.parsing import parse
 from trainables.routine import Infeasible, Routine, Workspace, load
 from trainables.store import StorageError, Store
@@ -91,8 +92,9 @@ class SegmentTrainable(tune.Trainable):
         return tune.PlacementGroupFactory([{"CPU": config["resources"]["cpu"], "GPU": config["resources"]["gpu"]}])
 
     def setup(self, config: dict[str, Any]) -> None:
-        self.cleanup()
+        self._forget()
         self._job = config
+        self._handed = getattr(self, "_handed", None) or Handed()
         self._scratch = Path(tempfile.mkdtemp(prefix="fitformer-"))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -100,7 +102,11 @@ class SegmentTrainable(tune.Trainable):
         return True
 
     def cleanup(self) -> None:
-        """Forgets the segment, and frees what it took."""
+        """Forgets the segment, and frees what it and those before it took."""
+        self._forget()
+        self._handed.clear()
+
+    def _forget(self) -> None:
         self._routine: Routine | None = None
         if hasattr(self, "_scratch"):
             shutil.rmtree(self._scratch, ignore_errors=True)
@@ -150,8 +156,8 @@ class SegmentTrainable(tune.Trainable):
         kind = load(self._job["routine"])
         here = workspace(self._folder, self._job["inputs"], self._store)
         references = self._job.get("references", {})
-        places = {name: str(here.fetch(path)) for name, path in references.items()}
-        config = parse(kind.Config, _with_paths(self._job["values"], places), self._job["routine"])
+        values = with_paths(self._job["values"], self._handed.places(references, here))
+        config = parse(kind.Config, values, self._job["routine"])
         seed_everything(int(self._job["values"].get("seed", 0)))
         try:
             routine = kind(config, here)
@@ -221,14 +227,6 @@ def workspace(folder: Path, inputs: dict[str, Any] | None = None, store: Store |
         raise RuntimeError("the trial was given a GPU that torch cannot use")
     elsewhere = store if store is not None and store.local is None else None
     return Workspace(default_cache(), folder, device, threads, inputs or {}, elsewhere)
-
-
-def _with_paths(values: Any, places: dict[str, str]) -> Any:
-    if isinstance(values, str):
-        return places.get(values, values)
-    if isinstance(values, dict):
-        return {name: _with_paths(value, places) for name, value in values.items()}
-    return [_with_paths(value, places) for value in values] if isinstance(values, list | tuple) else values
 
 
 def seed_everything(seed: int) -> None:

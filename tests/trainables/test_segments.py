@@ -113,6 +113,26 @@ def test_reference_is_the_checkpoint_that_it_stands_for_wherever_the_run_lies(jo
         each.cleanup()
 
 
+def test_what_the_next_segment_wants_too_is_fetched_once(job, bucket, monkeypatch):
+    job["store"] = bucket
+    path = step(started(job))[1]["checkpoint"]
+    fetched = []
+    get = Store.get
+    monkeypatch.setattr(Store, "get", lambda store, name: fetched.append(name) or get(store, name))
+    values = {"taken": [{"name": "student", "folder": "stages.student.1"}]}
+    again = started({**job, "values": values, "references": {"stages.student.1": path}})
+    assert step(again)[1]["epochs"] == 2
+    again.reset_config({**job, "values": values, "references": {"stages.student.1": path}})
+    assert step(again)[1]["epochs"] == 2
+    assert fetched == [path]
+    (room,) = (folder.parent for folder in again._handed._fetched.values())
+    again.reset_config({**job, "references": {}})
+    assert step(again)[1]["epochs"] == 1
+    assert not list(room.glob("*"))
+    again.cleanup()
+    assert not room.exists()
+
+
 def test_what_a_routine_publishes_lies_in_the_runs_folder(job, place, tmp_path):
     folder = place.local or tmp_path / "scratch"
     here = Workspace(tmp_path, folder, store=None if place.local else place)
