@@ -52,7 +52,7 @@ def _stage(stage: specs.Stage) -> dict[str, Any]:
         "name": stage.name,
         "searcher": stage.search.searcher.name,
         "scheduler": stage.search.scheduler.name,
-        "trials": stage.trials,
+        "trials": stage.most,
         "each": stage.each.model_dump() if stage.each else None,
         "epochs": stage.epochs,
         "size": size if math.isfinite(size) else "infinite",

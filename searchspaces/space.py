@@ -40,8 +40,13 @@ class Space:
             raise SpaceError(faults)
         self.draw(0, 0)
 
+    @classmethod
+    def empty(cls) -> "Space":
+        """Without a parameter, and so of one point."""
+        return cls(ConfigurationSpace(), "")
+
     def _faults(self) -> list[str]:
-        if not len(self.configspace):
+        if not len(self.configspace) and self.name:
             return [f"space {self.name} declares no parameter"]
         return [
             f"space {self.name}: {parameter.name} offers {entry!r}, which is no plain value (number, text, list)"
@@ -109,7 +114,7 @@ class Space:
 
     def size(self) -> float:
         """Number of points: an int; above 10,000 and with conditions or clauses an upper bound; inf for floats."""
-        bound = self.configspace.estimate_size()
+        bound = self.configspace.estimate_size() if self.names else 1
         plain = not self.configspace.conditions and not self.configspace.forbidden_clauses
         return bound if plain or bound > _COUNTED else self._count()
 

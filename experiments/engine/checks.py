@@ -24,7 +24,7 @@ def faults(spec: "Spec") -> list[str]:
         if count > 1
     ]
     for place, stage in enumerate(spec.stages):
-        if stage.trials is None and spec.time is None and stage.each is None:
+        if stage.most is None and spec.time is None:
             found.append(f"stages.{stage.name}.trials is missing; give trials, or time: 10m for the whole experiment")
         found += of_stage(stage)
         found += _of_references(stage, [earlier.name for earlier in spec.stages[:place]])
@@ -59,14 +59,17 @@ def of_stage(stage: "Stage") -> list[str]:
 
 
 def _of_space(stage: "Stage") -> list[str]:
+    if not stage.space:
+        given = ("fix", "narrow", "initial", *(() if stage.each else ("trials",)))
+        return [f"{name} is about a space; give space, or leave it out" for name in given if getattr(stage, name)]
     try:
         space = stage.search_space()
     except SpaceError as error:
         return error.faults
     both = [name for name in stage.options if name in space.names]
     found = [f"options.{name} is a parameter of the space; use fix.{name}" for name in both]
-    if stage.each and stage.each.option in {*stage.options, *space.names}:
-        found.append(f"each.option is {stage.each.option!r}, which options or the space give already; give it once")
+    if stage.each and stage.each.option in space.names:
+        found.append(f"each.option is {stage.each.option!r}, which is a parameter of the space; choose another space")
     try:
         space.points(stage.initial)
     except SpaceError as error:
@@ -78,7 +81,10 @@ def _of_each(stage: "Stage") -> list[str]:
     """A stage of picks searches nothing."""
     searches = stage.search.searcher.name != "random"
     given = {"trials": stage.trials, "initial": stage.initial, "search.searcher": searches}
-    return [f"{name} must be left out, as each says which trials there are" for name, value in given.items() if value]
+    found = [f"{name} must be left out, as each says which trials there are" for name, value in given.items() if value]
+    if stage.each and stage.each.option in stage.options:
+        found.append(f"each.option is {stage.each.option!r}, which options gives already; give it once")
+    return found
 
 
 def _of_references(stage: "Stage", earlier: list[str]) -> list[str]:

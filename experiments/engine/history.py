@@ -67,6 +67,13 @@ def _stages(records: list[dict[str, Any]]) -> Iterator[Stage]:
         yield _search(searches[name], spec) if name in searches else Stage(name, "", lambda _: Past())
 
 
+def _most(stage: dict[str, Any]) -> int | None:
+    """How many trials, as `spec.Stage.most` has it."""
+    if stage.get("each"):
+        return int(stage["each"]["count"])
+    return 1 if stage.get("space") == [] else stage["trials"]
+
+
 def _search(stage: dict[str, Any], spec: dict[str, Any]) -> Stage:
     return Stage(
         stage["name"],
@@ -74,6 +81,6 @@ def _search(stage: dict[str, Any], spec: dict[str, Any]) -> Stage:
         lambda _: Past(),
         timed=True,
         watched=watched(spec),
-        trials=stage["each"]["count"] if stage.get("each") else stage["trials"],
+        trials=_most(stage),
         max_failed=spec.get("max_failed", 1.0),
     )

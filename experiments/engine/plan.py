@@ -65,7 +65,7 @@ class Plan:
 
     def expected(self) -> dict[str, int | None]:
         """How many trials each stage may have."""
-        searches = {stage.name: stage.each.count if stage.each else stage.trials for stage in self.spec.stages}
+        searches = {stage.name: stage.most for stage in self.spec.stages}
         tables = dict.fromkeys(self._tables(), 1)
         return {**searches, CLASSICAL: 1, FINALISTS: self._exports(), **tables}
 
@@ -127,7 +127,7 @@ class Plan:
                 searcher=searcher(searcher.Config(**search.searcher.options), space, self.spec.seed),
                 scheduler=scheduler(scheduler.Config(**search.scheduler.options), stage.epochs),
                 first=points,
-                trials=len(points) if stage.each else stage.trials,
+                trials=len(points) if stage.each else stage.most,
                 epochs=stage.epochs,
                 score=lambda metrics: score(metrics, name, direction),
             )
@@ -139,7 +139,7 @@ class Plan:
             after=after,
             timed=True,
             watched=watched(self.spec.resolved()),
-            trials=stage.each.count if stage.each else stage.trials,
+            trials=stage.most,
             max_failed=self.spec.max_failed,
             common=self.common(stage),
         )
@@ -166,7 +166,7 @@ class Plan:
         space, points = self.spaces[stage.name], self._points(stage, director)
         if points and stage.each is None:
             first, most = len(points), len(points) + _SAMPLED_DRAWS
-            indices = range(first, min(stage.trials or most, most))  # as random search numbers its draws
+            indices = range(first, min(stage.most or most, most))  # as random search numbers its draws
             points += [space.draw(self.spec.seed, index) for index in indices]
         return [{"routine": stage.routine, "values": {**self.common(stage), **point}} for point in points]
 

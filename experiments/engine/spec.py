@@ -126,10 +126,8 @@ class Stage(_Model):
     """Addresses the stage: --set stages.NAME.trials=5."""
     routine: str = Field(default="train", min_length=1)
     """What a trial does: a name in trainables/, or file.py:CLASS."""
-    space: Annotated[
-        tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str]), Field(min_length=1)
-    ]
-    """A name in searchspaces/, file.py:SPACE, or a list of them."""
+    space: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = ()
+    """A name in searchspaces/, file.py:SPACE, or a list of them; left out: one trial, of what options says."""
     fix: dict[str, Any] = {}
     """Parameters of the space held at one value."""
     narrow: dict[str, list[Any]] = {}
@@ -148,8 +146,13 @@ class Stage(_Model):
     """The most epochs a trial trains."""
 
     def search_space(self) -> Space:
-        """The space with `fix` and `narrow` applied. Raises searchspaces.SpaceError."""
-        return searchspaces.load(self.space).narrow(self.narrow).fix(self.fix)
+        """The space with `fix` and `narrow` applied, of no parameter without one. Raises searchspaces.SpaceError."""
+        return searchspaces.load(self.space).narrow(self.narrow).fix(self.fix) if self.space else Space.empty()
+
+    @property
+    def most(self) -> int | None:
+        """How many trials there are at most; None: until the time is up."""
+        return self.each.count if self.each else self.trials if self.space else 1
 
 
 class Bound(_Model):

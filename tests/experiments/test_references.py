@@ -172,6 +172,20 @@ def test_finalists_come_of_the_stages_named_in_each_precision():
     assert {(trial.config["trial"][:6], trial.config["precision"]) for trial in last} == {("final-", "fp32")}
 
 
+def test_stage_without_a_space_is_one_trial_or_one_a_pick():
+    values = copy.deepcopy(VALUES)
+    values["stages"][0] = {"name": "teacher", "epochs": 1, "options": {"n_layers": 3}}
+    del values["stages"][2]["space"]
+    plan = planned(values)
+    director = ran(plan)
+    assert [trial.config for trial in director.of_stage("teacher")] == [{}]
+    assert [list(trial.config) for trial in director.of_stage("final")] == [["student"]] * 3
+    assert [stage.most for stage in plan.spec.stages] == [1, 12, 3]
+    assert [stage.search_space().size() for stage in plan.spec.stages] == [1, 500, 1]
+    folded = history.fold([{"event": "opened", "spec": plan.spec.resolved()}])
+    assert [stage.trials for stage in folded.stages.values()] == [1, 12, 3]
+
+
 def ran(plan):
     director = Director(plan.steps())
     list(simulate(director, curve, 2))
@@ -202,13 +216,17 @@ def ran(plan):
         (
             with_(each={"stage": "serch", "option": "teacher"}, trials=3, initial=[{}], search={"searcher": "x"}),
             [
-                "stages.final.each.option is 'teacher', which options or the space give already; give it once",
                 "stages.final.search.searcher 'x' does not exist; known: random",
                 "stages.final.trials must be left out, as each says which trials there are",
                 "stages.final.initial must be left out, as each says which trials there are",
                 "stages.final.search.searcher must be left out, as each says which trials there are",
+                "stages.final.each.option is 'teacher', which options gives already; give it once",
                 "stages.final.each.stage is 'serch', must be of a stage before this one; did you mean 'search'?",
             ],
+        ),
+        (
+            with_(each={"stage": "search", "option": "temperature"}),
+            ["stages.final.each.option is 'temperature', which is a parameter of the space; choose another space"],
         ),
         (
             with_(each={"stage": "search", "option": "student", "apart": 0.5}),
