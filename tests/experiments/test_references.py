@@ -109,6 +109,17 @@ def test_segment_is_told_which_checkpoints_its_references_stand_for(ended):
     assert len(told(table)["references"]) == 4
 
 
+def test_resumed_at_the_begin_of_any_stage_it_goes_on_the_same_way(ended):
+    plan, _, events = ended
+    begins = [k for k, event in enumerate(events) if isinstance(event, Started) and event.segment.trial == 0]
+    assert len(begins) == 8
+    for begin in begins:
+        again = Director(plan.steps())
+        for event in events[:begin]:
+            again.tell(event)
+        assert again.ask() == events[begin].segment
+
+
 def test_history_reads_it_from_the_ledger_alone(ended):
     plan, director, events = ended
     records = [{"event": "opened", "spec": plan.spec.resolved()}]
