@@ -159,7 +159,7 @@ class Plan:
         """Of one stage, or (None) of all those that take nothing of another."""
         stages = [stage] if stage else [each for each in self.spec.stages if not _handed_on(each)]
         configs = [config for each in stages for config in self._sampled(each, director)]
-        given = not stage or configs
+        given = not stage or (configs and not director.expired)
         return Listed([{"task": self._task(), "target": self.spec.target, "configs": configs}] if given else [])
 
     def _sampled(self, stage: Stage, director: Director) -> list[Config]:
@@ -176,10 +176,18 @@ class Plan:
     def _finalists(self, director: Director) -> Strategy:
         spec = self.spec.resolved()
         wanted = self.spec.finalists
-        of = wanted.of or (self.spec.stages[-1].name,)
+        of = wanted.of or (self._last(director),)
         chosen = picks([trial for name in of for trial in director.of_stage(name)], spec)
         there = [trial for trial in chosen if trial.checkpoint is not None]
         return Listed([self._finalist(trial, precision) for trial in there for precision in wanted.precision])
+
+    def _last(self, director: Director) -> str:
+        """The last stage; where the time was up before it had a result, the last that has one."""
+        names = [stage.name for stage in self.spec.stages]
+        if not director.expired:
+            return names[-1]
+        found = (name for name in reversed(names) if any(t.reports and not t.failed for t in director.of_stage(name)))
+        return next(found, names[-1])
 
     def _exports(self) -> int:
         return self.spec.finalists.count * len(self.spec.finalists.precision)

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.engine import history, references, spec
 from experiments.engine.director import Director
-from experiments.engine.events import Failed, Reported, Segment, Started, to_record
+from experiments.engine.events import Expired, Failed, Reported, Segment, Started, to_record
 from experiments.engine.ledger import Ledger
 from experiments.engine.plan import Plan
 from experiments.engine.retention import Retention
@@ -145,6 +145,21 @@ def test_stage_whose_teacher_failed_proposes_nothing():
         else:
             director.tell(Reported(segment.number, 1, curve(segment.config).metrics(1)))
     assert {trial.stage for trial in director.trials.values()} == {"layers", "teacher", "classical"}
+
+
+def test_time_that_is_up_before_the_last_stage_leaves_the_picks_of_the_one_before():
+    plan = planned()
+    director = Director(plan.steps())
+    while isinstance(segment := director.ask(), Segment):
+        director.tell(Started(segment))
+        number = segment.number
+        director.tell(Reported(number, 1, curve(segment.config).metrics(1), checkpoint=f"{number}/1"))
+        if (segment.stage, segment.trial) == ("search", 5):
+            director.tell(Expired("10 minutes are up"))
+    assert {trial.stage for trial in director.trials.values()}.isdisjoint({"layers.final", "final"})
+    exported = [trial.config["trial"] for trial in director.of_stage("finalists")]
+    assert len(exported) == 2
+    assert all(name.startswith("search-") for name in exported)
 
 
 def test_what_a_later_stage_takes_stays_above_the_budget_until_that_has_ended(tmp_path):
