@@ -1,6 +1,7 @@
 """The folders runs lie in: `<storage>/<name>-<date>-<4 hex>`, each with its ledger."""
 
 import datetime
+import math
 import os
 import re
 import secrets
@@ -59,7 +60,8 @@ class Run:
     @property
     def at(self) -> float:
         """The moment of its last record, which a copied or touched folder keeps; of a damaged run the last known."""
-        return float(self.records[-1].get("at", 0.0)) if self.records else float("inf")
+        at = self.records[-1].get("at", 0.0) if self.records else math.inf
+        return float(at) if isinstance(at, int | float) else math.inf
 
 
 def storage(text: str | None) -> Store:
