@@ -45,7 +45,7 @@ def understood(what: str) -> Iterator[None]:
         yield
     except LedgerError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, StopIteration) as error:
         raise LedgerError(f"{what} cannot be followed ({error!r}): other code wrote it; {WAY_OUT}") from error
 
 
