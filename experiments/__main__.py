@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from experiments.engine import interrupt
 
@@ -71,11 +72,16 @@ def _done(options: argparse.Namespace) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a fault in one line, as all faults are told."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"fitformer: {_printable(message)}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(
-        prog="fitformer", description="Fit a Transformer to your data and your hardware.", allow_abbrev=False
-    )
+    top = _Parser(prog="fitformer", description="Fit a Transformer to your data and your hardware.", allow_abbrev=False)
     add = top.add_subparsers(required=True, metavar="COMMAND").add_parser
     _reading(add("list", help="the experiments there are"), "list_")
     show = _reading(add("show", help="an experiment resolved: spec, space with ranges, strategy, budget"), "show")
@@ -89,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     report = _reading(add("report", help="what a run found"), "report")
     report.add_argument("run", nargs="?", metavar="R", help="a run's name or folder; left out: the newest")
     _storage(report)
-    _runs(add("runs", help="the runs there are: list them, cancel or delete one"))
+    _runs(add("runs", help="the runs there are: list them, stop or delete one"))
     _predict(_reading(add("predict", help="what an artifact says of a text or of every line of a file"), "predict"))
     _export(add("export", help="write an artifact's model as ONNX or safetensors, in a folder of its own"))
     return top
@@ -165,7 +171,7 @@ def _runs(command: argparse.ArgumentParser) -> None:
     verbs = command.add_subparsers(metavar="list | cancel | delete")
     _storage(_reading(command, "list_runs"))
     _storage(_reading(verbs.add_parser("list", help="the runs, newest first"), "list_runs"))
-    cancel = verbs.add_parser("cancel", help="end a run, or one of its trials, that a driver is working on")
+    cancel = verbs.add_parser("cancel", help="stop a run (the same command goes on with it), or end one of its trials")
     cancel.set_defaults(command="cancel_run", last="trial")
     cancel.add_argument("run", metavar="R", help="the run's name")
     cancel.add_argument("trial", nargs="?", metavar="TRIAL", help="a trial, such as search-003; left out: the run")

@@ -151,7 +151,7 @@ def _run(spec: specs.Spec, options: Namespace, console: Console) -> int:
 def _seconds(text: str | None) -> float | None:
     """What --wait says: seconds, or 90s, 10m. Raises ValueError."""
     try:
-        return specs.seconds(float(text) if text and text.replace(".", "", 1).isdecimal() else text)
+        return specs.seconds(text)
     except ValueError as error:
         raise ValueError(f"--wait {error}") from None
 

@@ -53,6 +53,10 @@ def list_runs(options: Namespace, console: Console) -> Outcome:
     rows = [_listed(run) for run in runs.every(runs.storage(options.storage))]
     if options.json:
         return rows
+    if not rows:
+        console.print(
+            f"no run under {runs.storage(options.storage).shown}", highlight=False, markup=False, soft_wrap=True
+        )
     for row in rows:
         console.print(f"{row['run']:<48} {_state(row)}", highlight=False, markup=False, soft_wrap=True)
     return 0

@@ -137,6 +137,8 @@ class SegmentTrainable(tune.Trainable):
         started = time.perf_counter()
         metrics = self._routine.advance()
         busy = time.perf_counter() - started
+        if not isinstance(metrics, dict):
+            raise TypeError(f"advance of {self._job['routine']} must return a dict of metrics, got {metrics!r}")
         epochs = float(metrics.get("epochs", self.iteration + 1))
         checkpoint, size = self._save(self._routine, epochs) if self._job["checkpoints"] else (None, 0)
         _LOG.info("epochs %g: %s", epochs, {k: v for k, v in metrics.items() if isinstance(v, int | float)})

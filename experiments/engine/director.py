@@ -240,8 +240,8 @@ class Director:
             value = trial.metrics.get(name)
             if not isinstance(value, int | float) or not math.isfinite(value):
                 there = ", ".join(sorted(trial.metrics)) or "none"
-                what = "is not finite" if name in trial.metrics else f"was not reported (reported: {there})"
-                return f"{name} {what} after {trial.epochs:g} epochs"
+                what = f"is {value!r}" if name in trial.metrics else f"was not reported (reported: {there})"
+                return f"{name} {what} at epoch {trial.epochs:g}; it must be a finite number"
         return ""
 
     def _lost(self, event: Lost) -> None:

@@ -187,8 +187,11 @@ class _File:
             return
         try:
             os.fsync(self._descriptor)
+            gone = os.fstat(self._descriptor).st_nlink == 0
         except OSError as error:
             raise disk_error(f"{self._path} could not be written", error) from None
+        if gone:
+            raise StorageError(f"storage: {self._path} was deleted while the run went on; start another with --new")
 
     def close(self) -> None:
         if self._descriptor is not None:

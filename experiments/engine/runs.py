@@ -154,10 +154,12 @@ def find(place: Store | Path, name: str | None, *, damaged: bool = False) -> Run
     """
     place = _store(place)
     run = _named(place, name) if name else next((run for run in every(place) if not run.fault), None)
+    if run is None and name is None:
+        run = next(every(place), None)  # damaged, then
     if run is None:
-        there = ", ".join(run.name for run in every(place)) or "none"
+        there = ", ".join(run.name for run in every(place))
         what = f"run {name!r} does not exist" if name else "there is no run yet"
-        raise ValueError(f"{what} under {place.shown} (there: {there}); see `runs`")
+        raise ValueError(f"{what} under {place.shown}" + (f"; there are {there}" if there else ""))
     return run if damaged else _sound(run)
 
 

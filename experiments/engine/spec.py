@@ -37,8 +37,8 @@ def seconds(value: Any) -> float | None:
     """A time budget: seconds, or text such as "90s", "10m", "2h"; None is none. Raises ValueError."""
     if value is None:
         return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd])", value) if isinstance(value, str) else None
-    number = float(match[1]) * _SECONDS[match[2]] if match else value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smhd]?)", value) if isinstance(value, str) else None
+    number = float(match[1]) * _SECONDS[match[2] or "s"] if match else value
     if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < _LONGEST:
         raise ValueError(f"must be seconds above 0, or text such as 90s, 10m or 2h, got {shown(value)}")
     return float(number)
@@ -334,6 +334,8 @@ def _path(name: str) -> Path:
         return FOLDER / f"{name}.yaml"
     if name.endswith((".yaml", ".yml")) or "/" in name:
         return Path(name)
+    if Path(name).exists():
+        raise ParseError([f"{name} is no experiment: give a YAML file, or data to `fit`"])
     raise ParseError([f"there is no experiment {name!r}{suggestion(name, find())}"])
 
 

@@ -274,7 +274,7 @@ def test_storage_that_fails_is_code_five(cli, monkeypatch):
     ("wait", "message"),
     [
         ("soon", "--wait must be seconds above 0, or text such as 90s, 10m or 2h, got 'soon'"),
-        ("0", "got 0"),
+        ("0", "got '0'"),
         ("-1", "got '-1'"),
     ],
 )

@@ -119,10 +119,11 @@ def test_retries_are_bounded_but_not_those_the_driver_caused():
 @pytest.mark.parametrize(
     ("metrics", "reason"),
     [
-        ({"score": float("nan")}, "score is not finite after 1 epochs"),
-        ({"score": float("-inf")}, "score is not finite after 1 epochs"),
-        ({"score": None}, "score is not finite after 1 epochs"),
-        ({"other": 1.0}, "score was not reported \\(reported: other\\) after 1 epochs"),
+        ({"score": float("nan")}, "score is nan at epoch 1; it must be a finite number"),
+        ({"score": float("-inf")}, "score is -inf at epoch 1; it must be"),
+        ({"score": None}, "score is None at epoch 1; it must be"),
+        ({"score": "good"}, "score is 'good' at epoch 1; it must be"),
+        ({"other": 1.0}, "score was not reported \\(reported: other\\) at epoch 1; it must be a finite number"),
     ],
 )
 def test_objective_that_is_no_number_ends_the_trial_at_once(metrics, reason):

@@ -107,6 +107,16 @@ def test_right_checksum_does_not_make_a_record(disk, content):
         read(disk)
 
 
+def test_a_ledger_that_was_deleted_is_a_failed_storage(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.append({"event": "a"})
+    (tmp_path / "ledger.jsonl").unlink()
+    with pytest.raises(StorageError, match="ledger.jsonl was deleted while the run went on; start another with --new"):
+        ledger.sync()
+    with pytest.raises(StorageError, match="was deleted"):
+        ledger.append({"event": "b"})
+
+
 def test_nan_is_kept(store):
     written(store, [{"value": float("nan")}])
     assert json.dumps(read(store)) == '[{"value": NaN}]'

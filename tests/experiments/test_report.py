@@ -9,7 +9,7 @@ from experiments.engine import history
 from experiments.engine.events import Failed, Lost, Reported, Segment, Started, to_record
 from experiments.engine.report.live import LiveView
 from experiments.engine.report.summary import summary
-from experiments.engine.report.text import print_report
+from experiments.engine.report.text import print_report, why_nothing
 
 SPEC = {
     "name": "tiny",
@@ -42,7 +42,7 @@ def told():
         {**to_record(event), "verdict": "stop" if isinstance(event, Reported) else "continue"} for event in EVENTS
     ]
     found = summary({"spec": SPEC, "data": {}}, history.fold(records), "s3://bucket/tiny-20260101-abcd")
-    return {**found, "changes": ["seed: 0 → 1"], "given_up": "", "lag": 12.0}
+    return {**found, "changes": ["seed: 0 → 1"], "given_up": "", "lag": 12.0, "finished": True}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_failures_are_told_by_class_with_attempt_node_and_trace(text):
     assert "  search-001, attempt 1 on host-b: its node was taken back\n" in text
     assert "process (1): the process ended by itself; tried again\n" in text
     assert "  search-001, attempt 2 on host-a: its process was killed\n" in text
-    assert "driver (1): the driver ended; gone on with, without counting\n" in text
+    assert "driver (1): the driver ended; the trial went on in the next session\n" in text
 
 
 def test_summary_holds_them_whole(told):
@@ -91,3 +91,19 @@ def test_view_says_when_the_storage_is_behind_and_has_caught_up():
     said = [line.split("  ", 2)[-1] for line in out.getvalue().splitlines() if "storage" in line]
     assert said == ["the storage is 8 s behind; trials go on", "the storage has caught up"]
     assert view.worst_lag == 9.0
+
+
+@pytest.mark.parametrize(
+    ("changed", "line"),
+    [
+        (
+            {"finished": False},
+            "Unfinished: nothing was chosen yet. Repeat the command to go on.",
+        ),
+        ({"given_up": "too many"}, "Nothing was chosen: the run was given up."),
+        ({}, "Nothing was chosen: no finalist meets the constraints."),
+        ({"stages": []}, "Nothing was chosen: no trial was valid."),
+    ],
+)
+def test_why_nothing_was_chosen(told, changed, line):
+    assert why_nothing({**told, **changed}) == line

@@ -34,8 +34,8 @@ def test_runs_are_found_by_name_newest_first(place):
     assert runs.find(place, old.name).spec == {"name": "tiny"}
     with pytest.raises(ValueError) as caught:
         runs.find(place, "tiny-20200101-0000")
-    there = f"there: {new.name}, {old.name}"
-    assert str(caught.value) == f"run 'tiny-20200101-0000' does not exist under {place.shown} ({there}); see `runs`"
+    there = f"there are {new.name}, {old.name}"
+    assert str(caught.value) == f"run 'tiny-20200101-0000' does not exist under {place.shown}; {there}"
 
 
 def test_run_is_deleted_with_all_it_holds(place):

@@ -51,7 +51,7 @@ def test_one_fault_of_each_class_and_exactly_the_work_that_had_to_be_done(experi
     assert "RuntimeError: the routine has a fault" in trials[1].reason
     assert "in advance" in trials[1].failures[0].trace
     assert all(failure.node for trial in trials for failure in trial.failures)
-    assert "val_accuracy was not reported (reported: epochs) after 3 epochs" in trials[6].reason
+    assert "val_accuracy was not reported (reported: epochs) at epoch 3" in trials[6].reason
     # A segment that is tried again takes no more than its place.
     slots = next(record["slots"] for record in toy.run().records if record["event"] == "session")
     assert max(len(running) for running in in_flight(toy)) <= slots

@@ -90,8 +90,9 @@ class LiveView:
         if trial is None:
             return f"{self._elapsed()}  {event.reason if isinstance(event, Expired) else ''}"
         ended = trial.status if trial.status != "running" else ""
+        reason = f": {trial.reason}" if ended and trial.reason else ""
         over = f"{ended or 'lost, to be tried again'}: {trial.reason or getattr(event, 'reason', '')}"
-        what = {Started: "starts", Reported: f"{_facts(trial)}  {ended}"}.get(type(event), over)
+        what = {Started: "starts", Reported: f"{_facts(trial)}  {ended}{reason}"}.get(type(event), over)
         return f"{self._elapsed()}  {trial.id:<14} {what}".rstrip()
 
     def _elapsed(self) -> str:

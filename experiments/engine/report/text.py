@@ -16,14 +16,14 @@ _COUNTED_ONLY = ("driver", "time")
 _CLASSES = {
     "error": "the code raised; not tried again",
     "infeasible": "not enough memory, or no such model; not tried again",
-    "diverged": "an objective was no finite number; not tried again",
+    "diverged": "a metric it is judged by was missing or no finite number; not tried again",
     "process": "the process ended by itself; tried again",
     "memory": "ended as the node ran out of memory; tried again once, alone",
     "node": "the node was lost; tried again",
     "preempted": "the node was taken back; tried again without counting",
-    "hung": "no report for too long; tried again",
+    "hung": "no report for too long; ended, and tried again up to three times",
     "storage": "a checkpoint could not be read or written; tried again",
-    "driver": "the driver ended; gone on with, without counting",
+    "driver": "the driver ended; the trial went on in the next session",
     "time": "the time budget was used up",
 }
 
@@ -39,7 +39,7 @@ def print_report(report: Json, console: Console) -> None:
     if report["chosen"]:
         _print_chosen(report["chosen"], report["baselines"].get("classical"), console)
     else:
-        console.print("\nNothing was chosen: no finalist meets the constraints.", highlight=False)
+        console.print(f"\n{why_nothing(report)}", highlight=False)
     _print_failures(report["failures"], console)
     for line in _session_lines(report):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -48,6 +48,16 @@ def print_report(report: Json, console: Console) -> None:
         console.print(f"slots busy with training and evaluation while work waited: {share}", highlight=False)
     for warning in report["warnings"]:
         console.print(f"warning: {warning}", highlight=False, markup=False)
+
+
+def why_nothing(report: Json) -> str:
+    """Why no trial was chosen, and what to do."""
+    if not report["finished"]:
+        return "Unfinished: nothing was chosen yet. Repeat the command to go on."
+    if report["given_up"]:
+        return "Nothing was chosen: the run was given up."
+    sound = any(not trial["failed"] and trial["epochs"] for stage in report["stages"] for trial in stage["trials"])
+    return f"Nothing was chosen: {'no finalist meets the constraints' if sound else 'no trial was valid'}."
 
 
 def _data_lines(data: Json) -> Iterable[str]:
