@@ -20,7 +20,7 @@ quickstart: $(VENV)/base  ## searches, trains and exports a model on the bundled
 test: $(VENV)/test  ## the test suite
 	@$(RUN) -m pytest
 
-faults: $(VENV)/test  ## drivers, nodes and storage killed and broken at every turn: some 30 minutes
+faults: $(VENV)/test  ## drivers, nodes and storage killed and broken at every turn: some 40 minutes
 	@$(RUN) -m pytest tests/faults -m "faults or not faults"
 
 check: $(VENV)/check  ## linter, formatter, types, import contracts

@@ -195,4 +195,5 @@ def _storage(command: argparse.ArgumentParser) -> None:
 if __name__ == "__main__":
     interrupt.install()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what its retries end in is told in one line
     sys.exit(main())
