@@ -68,13 +68,14 @@ def lease_s(folder: Path) -> float:
 
 
 def watch_s(folder: Path, seconds: float, looks: int = 500) -> float:
-    """Seconds of looking in a run that takes so many."""
+    """Seconds of looking, at segments and for requests, in a run that takes so many."""
     watch = Watch(silence=1800.0, search_seconds=1e6, seconds=1e6, requests=Store(folder / "requests"))
     for segment in range(SLOTS):
         watch.runs(segment, lambda: None)
     begun = time.perf_counter()
     for _ in range(looks):
         watch.look()
+        watch.answer()
     return (time.perf_counter() - begun) / looks * LOOKS_A_SECOND * seconds
 
 
