@@ -21,7 +21,7 @@ test: $(VENV)/test  ## the test suite
 	@$(RUN) -m pytest
 
 faults: $(VENV)/test  ## drivers, nodes and storage killed and broken at every turn: some 40 minutes
-	@$(RUN) -m pytest tests/faults -m "faults or not faults"
+	@$(RUN) -m pytest tests/faults tests/experiments/test_job.py -m "faults or not faults"
 
 check: $(VENV)/check  ## linter, formatter, types, import contracts
 	@$(RUN) -m ruff check --quiet .
