@@ -31,7 +31,8 @@ class DistillConfig(TrainConfig, LessonSettings):
         default="scratch",
         min_length=1,
         description="scratch: of the architecture given; slices: evenly spaced layers of the teacher and their most "
-        "important heads, units and hidden dimensions, as many as given; else the folder of a checkpoint or artifact",
+        "important heads, units and hidden dimensions, as many as given; else the folder of a checkpoint or artifact, "
+        "of which embedding_rank may be less",
     )
     importance: Kind = Field(default="taylor", description="what slices are chosen by (see models.importance)")
     freeze_embeddings: bool = Field(default=False, description="whether the token embeddings stay as they begin")
@@ -50,7 +51,7 @@ class DistillConfig(TrainConfig, LessonSettings):
     def _one_beginning(self) -> Self:
         if self.student == "scratch":
             return self
-        free = {"dropout", *(students.SIZES if self.student == "slices" else ())}
+        free = {"dropout", *(students.SIZES if self.student == "slices" else ("embedding_rank",))}
         given = self.model_fields_set & {*Architecture.model_fields, "pretrained", "model"} - free
         if given:
             source = "the teacher" if self.student == "slices" else "that folder"
@@ -68,8 +69,10 @@ def architecture(config: DistillConfig, found: Teacher, cache: Path) -> Architec
     given = config.model_dump(include=config.model_fields_set & {*students.SIZES})
     dropout = config.model_dump(include=config.model_fields_set & {"dropout"})
     if config.student == "slices":
-        return students.shape(found.architecture, given).model_copy(update=dropout)
-    return teacher.read(config.student, cache, "student").architecture.model_copy(update=dropout)
+        begun = students.shape(found.architecture, given)
+    else:
+        begun = students.with_rank(teacher.read(config.student, cache, "student").architecture, given)
+    return begun.model_copy(update=dropout)
 
 
 def student(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> nn.Module:
@@ -83,11 +86,11 @@ def student(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> n
 
 def _begun(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> Classifier:
     """With the weights of the teacher's slices, or of another checkpoint, and the config's own dropout."""
+    given = config.model_dump(include=config.model_fields_set & {*students.SIZES})
     if config.student == "slices":
-        given = config.model_dump(include=config.model_fields_set & {*students.SIZES})
         like = students.slices(found, given, students.scores(found, data, config.importance, cache))
     else:
-        like = teacher.read(config.student, cache, "student").model
+        like = students.factored(teacher.read(config.student, cache, "student").model, given)
     kind = architecture(config, found, cache)
     assert isinstance(kind, Architecture)
     model = build(kind, like.signature.model_dump())

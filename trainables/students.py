@@ -1,4 +1,7 @@
-"""A student that begins as slices of its teacher: evenly spaced layers, and of each what matters most."""
+"""A student that begins as slices of its teacher: evenly spaced layers, and of each what matters most.
+
+Its token embedding may be factored, too: then it begins as the principal components of what is left of the table.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from models.architecture import Architecture
-from models.compression.compressor import best
+from models.compression.compressor import Context, Network, best
+from models.compression.embedding import Embedding, EmbeddingConfig
 from models.encoder import Classifier
 from models.importance import Importance, Kind, importance
 from models.slicing import Keep, Places, evenly_spaced, of_slice, sliced
@@ -21,7 +25,7 @@ from tasks.task import Data
 from trainables.loop import on_device
 from trainables.teacher import Teacher
 
-SIZES = ("n_layers", "d_model", "n_heads", "d_ff")  # what a slice may have less of
+SIZES = ("n_layers", "d_model", "n_heads", "d_ff", "embedding_rank")  # what a slice may have less of
 PER_LAYER = {"n_heads", "d_ff"}
 _SCORED, _AT_ONCE = 512, 64  # training examples that tell what is important
 _FILE = "scores.safetensors"
@@ -43,8 +47,8 @@ def shape(teacher: Architecture, sizes: Mapping[str, Any]) -> Architecture:
         faults = [fault for place, layer in enumerate(layers) for fault in _layer_faults(teacher, sizes, place, layer)]
     if faults:
         raise ValueError("\n".join(faults))
-    found = of_slice(teacher, _keep(teacher, sizes, lambda _, __, n: tuple(range(n))))
-    if found.layers == teacher.layers and found.d_model == teacher.d_model:
+    found = with_rank(of_slice(teacher, _keep(teacher, sizes, lambda _, __, n: tuple(range(n)))), sizes)
+    if (found.layers, found.d_model, found.embedding_rank) == (teacher.layers, teacher.d_model, teacher.embedding_rank):
         raise ValueError(f"the student is the teacher: its slices keep all there is; give less of {', '.join(SIZES)}")
     return found
 
@@ -57,7 +61,27 @@ def slices(teacher: Teacher, sizes: Mapping[str, Any], scores: Importance) -> Cl
         return best(found, n)
 
     keep = _keep(teacher.architecture, sizes, most_important)
-    return sliced(teacher.model, teacher.architecture, dict(teacher.config["signature"]), keep)[0]
+    whole = sliced(teacher.model, teacher.architecture, dict(teacher.config["signature"]), keep)[0]
+    return factored(whole, sizes)
+
+
+def with_rank(architecture: Architecture, sizes: Mapping[str, Any]) -> Architecture:
+    """The architecture with its token embedding factored, where `sizes` has an embedding_rank. Raises ValueError."""
+    rank = sizes.get("embedding_rank")
+    if rank is None or rank == architecture.embedding_rank:
+        return architecture
+    most = architecture.embedding_rank or architecture.d_model
+    if rank >= most:
+        raise ValueError(f"embedding_rank is {rank}, must be less than the {most} there are; lower it, or leave it out")
+    return architecture.model_copy(update={"embedding_rank": rank})
+
+
+def factored(model: Classifier, sizes: Mapping[str, Any]) -> Classifier:
+    """The model with its token embedding factored as `with_rank` says."""
+    if with_rank(model.architecture, sizes) == model.architecture:
+        return model
+    network = Network(model, model.architecture, model.signature.model_dump())
+    return Embedding(EmbeddingConfig(keep=sizes["embedding_rank"])).compress(network, Context()).model
 
 
 def _keep(teacher: Architecture, sizes: Mapping[str, Any], pick: Callable[[str, int, int], Places]) -> Keep:
