@@ -32,7 +32,7 @@ class DistillConfig(TrainConfig, LessonSettings):
         min_length=1,
         description="scratch: of the architecture given; slices: evenly spaced layers of the teacher and their most "
         "important heads, units and hidden dimensions, as many as given; else the folder of a checkpoint or artifact, "
-        "of which embedding_rank may be less",
+        "whose embedding is factored where embedding_rank is less than its rank",
     )
     importance: Kind = Field(default="taylor", description="what slices are chosen by (see models.importance)")
     freeze_embeddings: bool = Field(default=False, description="whether the token embeddings stay as they begin")
@@ -46,6 +46,12 @@ class DistillConfig(TrainConfig, LessonSettings):
         default=1.0, ge=0, le=1, description="share of all steps during which matches count; then the answers alone do"
     )
     matches: tuple[Match, ...] = Field(default=STANDARD, description="which layers are compared with which")
+
+    def _faults(self) -> list[str]:
+        faults = super()._faults()
+        if self.student == "scratch":
+            return faults
+        return [fault for fault in faults if not fault.startswith("embedding_rank")]  # the width is not known here
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
