@@ -30,7 +30,7 @@ from trainables.losses import soft_targets
 from trainables.pruning import CompressConfig, shape, sizes, step
 from trainables.retokenized import FILE, as_read_by, retokenized
 from trainables.routine import Workspace
-from trainables.train import costs, label_loss
+from trainables.train import PASSES, costs, forward_flops, label_loss
 
 # Of a pretrained model where its data are not known: only shapes come of it.
 _SIGNATURE = {"input": "tokens", "vocab_size": 30_000, "max_length": 8, "pad_id": 0, "n_classes": 2}
@@ -47,7 +47,7 @@ class Compress:
         torch.manual_seed(config.seed)
         model, self.data = _start(config, self.given, workspace.cache)
         self.said = _answers(config, self.given, workspace)
-        self.rounds = 0
+        self.rounds = self.flops = 0
         self._take(model)
         self.began = sizes(config, self._network())  # before anything is removed, also where a checkpoint follows
 
@@ -71,10 +71,13 @@ class Compress:
             teacher.check(found, config.task, as_read_by(found.folder, data, default_cache()), default_cache())
 
     def advance(self) -> dict[str, Any]:
-        """The loop's report (see `Loop.advance`), `rounds` so far, and what is left costs (see `Train.advance`)."""
+        """The loop's report (see `Loop.advance`), `rounds` so far, what is left costs, and `training_flops` of the
+        stretch (see `Train.advance`); those of scoring what is important are few and not counted."""
         while self.rounds < self._due():
             self._prune()
-        return {**self.loop.advance(), **self.cost, "rounds": self.rounds}
+        self.flops = 0
+        report = {**self.loop.advance(), **self.cost, "rounds": self.rounds}
+        return {**report, "training_flops": PASSES * self.flops}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (see `trainables.checkpoint`), with the tokenizer where that is another one by now."""
@@ -138,6 +141,7 @@ class Compress:
         return self.data.loss(model(**examples.inputs), examples.targets)
 
     def _loss(self, model: nn.Module, examples: Examples) -> Tensor:
+        self.flops += forward_flops(self.model.architecture, self.data.signature, examples.inputs)
         logits_BC, weight = model(**examples.inputs), self.config.soft_weight
         hard = label_loss(self.data, logits_BC, examples.targets, self.config.label_smoothing)
         if self.said is None:

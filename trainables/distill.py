@@ -20,16 +20,15 @@ from tasks.task import Data
 from trainables import checkpoint, distillation, teacher
 from trainables.data import default_cache, prepare
 from trainables.distillation import DistillConfig
-from trainables.lessons import Lessons, forward_flops, told
+from trainables.lessons import Lessons, told
 from trainables.loop import Examples, Loop, Optimization
 from trainables.losses import observed
 from trainables.mixup import mixed
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
-from trainables.train import costs
+from trainables.train import PASSES, costs, forward_flops
 
 _PROJECTIONS = "projections.safetensors"
-_PASSES = 3  # of a training step: one forward, backward as much as two
 
 
 class Distill:
@@ -89,7 +88,7 @@ class Distill:
         those of the student, backward counted as two forward, and of the teacher where it was asked meanwhile."""
         self.flops = self.lessons.flops = 0
         report = self.loop.advance()
-        return {**report, **self.cost, "training_flops": _PASSES * self.flops + self.lessons.flops}
+        return {**report, **self.cost, "training_flops": PASSES * self.flops + self.lessons.flops}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (see `trainables.checkpoint`), with the projections of the matches beside it."""

@@ -14,8 +14,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models import cost
-from models.architecture import Architecture
 from tasks import cache, transfer
 from tasks.augmentation import Augmentation, Mask, Vocabulary, augment, nearest, special_tokens
 from tasks.batches import Rows
@@ -27,7 +25,7 @@ from trainables.matches import width
 from trainables.mixup import Mixed
 from trainables.routine import Workspace
 from trainables.teacher import Teacher
-from trainables.train import label_loss
+from trainables.train import forward_flops, label_loss
 
 _TEXTS_ONLY = ("deletion", "replacement", "neighbours", "swap", "insertion", "crop", "splice", "transfer")
 _NEAREST = "nearest.npy"
@@ -194,12 +192,6 @@ def told(
         return loss
     labels = label_loss(data, logits_BC[labelled_B], targets_B[labelled_B], smoothing)
     return loss + (1 - settings.soft_weight) * labels * labelled_B.float().mean()
-
-
-def forward_flops(architecture: Architecture, signature: dict[str, Any], inputs: Mapping[str, Tensor]) -> int:
-    """Operations of one forward pass of a batch, its padding among them."""
-    length = inputs["tokens"].shape[1] if "tokens" in inputs else None
-    return len(next(iter(inputs.values()))) * cost.flops(architecture, signature, length)
 
 
 def faults(settings: LessonSettings, data: Data) -> list[str]:

@@ -25,14 +25,12 @@ from models.importance import Kind
 from tasks.task import Data
 from trainables import checkpoint, lessons, students, teacher
 from trainables.data import default_cache, prepare
-from trainables.lessons import Lessons, LessonSettings, forward_flops, told
+from trainables.lessons import Lessons, LessonSettings, told
 from trainables.loop import Examples, Loop, Optimization, logits
 from trainables.mixup import mixed
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
-from trainables.train import costs
-
-_PASSES = 3  # of a training step: one forward, backward as much as two
+from trainables.train import PASSES, costs, forward_flops
 
 
 class SupernetConfig(Optimization, LessonSettings):
@@ -91,7 +89,7 @@ class Supernet:
         forward, and of the teacher where it was asked meanwhile."""
         self.flops = self.lessons.flops = 0
         report = self.loop.advance()
-        flops = _PASSES * self.flops + self.lessons.flops
+        flops = PASSES * self.flops + self.lessons.flops
         return {**report, **self._smallest(report), **self.cost, "training_flops": flops}
 
     def save(self, folder: Path) -> None:

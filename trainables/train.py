@@ -1,5 +1,6 @@
 """Supervised training of an encoder, from scratch or from pretrained weights: the ordinary routine."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from trainables.loop import Examples, Loop, Optimization
 from trainables.routine import Workspace
 
 FREE = {"dropout", "pooling"}  # what a pretrained model does not fix
+PASSES = 3  # of a training step: one forward, backward as much as two
 
 
 class TrainConfig(Architecture, Optimization):
@@ -77,6 +79,7 @@ class Train:
         optimization = Optimization(**config.model_dump(include=set(Optimization.model_fields)))
         self.loop = Loop(self.model, self.data, optimization, self._loss, seed=config.seed, device=workspace.device)
         self.cost = costs(Train.architecture(config), self.model, self.data, workspace)
+        self.flops = 0
 
     @staticmethod
     def architecture(config: TrainConfig) -> Architecture | Own:
@@ -101,8 +104,11 @@ class Train:
 
     def advance(self) -> dict[str, Any]:
         """The loop's report (see `Loop.advance`), and what the model costs: params, flops (of an example of the
-        validation split's mean length), size_mb (float32), and latency_ms where the stage has a layer table."""
-        return {**self.loop.advance(), **self.cost}
+        validation split's mean length), size_mb (float32), and latency_ms where the stage has a layer table; and
+        `training_flops` of the stretch, backward counted as two forward, but for a network of the user's own."""
+        self.flops = 0
+        report = {**self.loop.advance(), **self.cost}
+        return {**report, "training_flops": PASSES * self.flops} if isinstance(self.model, Classifier) else report
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (see `trainables.checkpoint`)."""
@@ -122,7 +128,15 @@ class Train:
         checkpoint.load(folder, self.loop)
 
     def _loss(self, model: nn.Module, examples: Examples) -> Tensor:
+        if isinstance(model, Classifier):
+            self.flops += forward_flops(model.architecture, self.data.signature, examples.inputs)
         return label_loss(self.data, model(**examples.inputs), examples.targets, self.config.label_smoothing)
+
+
+def forward_flops(architecture: Architecture, signature: dict[str, Any], inputs: Mapping[str, Tensor]) -> int:
+    """Operations of one forward pass of a batch, its padding among them."""
+    length = inputs["tokens"].shape[1] if "tokens" in inputs else None
+    return len(next(iter(inputs.values()))) * cost.flops(architecture, signature, length)
 
 
 def label_loss(data: Data, logits_BC: Tensor, targets_B: Tensor, smoothing: float) -> Tensor:

@@ -280,3 +280,13 @@ def test_the_same_tokenizer_changes_nothing_and_another_is_stored_once(texts, tm
     assert (first.labels, first.record["source"]) == (data.labels, data.record["source"])
     assert first.splits["test"].raw(np.arange(3)) == data.splits["test"].raw(np.arange(3))
     assert as_read_by(first.folder, data, tmp_path / "cache").folder == first.folder
+
+
+def test_training_flops_fall_with_what_is_left(workspace, trained):
+    routine = compress(workspace, trained[0], epochs=2.0, rounds=2, prune_until=1.0, units_ratio=0.5)
+    reports = [routine.advance() for _ in range(2)]
+    samples = [reports[0]["samples"], reports[1]["samples"] - reports[0]["samples"]]
+    assert [report["training_flops"] for report in reports] == [
+        3 * n * report["flops"] for n, report in zip(samples, reports, strict=True)
+    ]
+    assert reports[1]["training_flops"] < reports[0]["training_flops"]

@@ -236,3 +236,11 @@ def test_a_network_whose_weights_are_tied(workspace, tmp_path):
     first.save(tmp_path / "checkpoint")
     second.load(tmp_path / "checkpoint")
     assert timeless(second.advance()) == reports[1]
+
+
+def test_training_flops_of_a_stretch_are_forward_and_twice_back(workspace):
+    routine = train(workspace)
+    first, second = routine.advance(), routine.advance()
+    forward = cost.flops(routine.model.architecture, routine.data.signature)
+    assert first["training_flops"] == 3 * forward * first["samples"]
+    assert second["training_flops"] == 3 * forward * (second["samples"] - first["samples"])
