@@ -71,7 +71,7 @@ class Optimizer:
             name, key = path.rsplit("/", 1)
             if name not in parameters:
                 continue
-            found.setdefault(name, {})[key] = value.to("cpu" if key == "step" else parameters[name].device)
+            found.setdefault(name, {})[key] = value.to(parameters[name].device)
         tables = {id(table.weight): table for table in self.tables}
         for name, entries in found.items():
             table = tables.get(id(parameters[name]))

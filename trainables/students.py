@@ -78,7 +78,9 @@ def factored(model: Classifier, sizes: Mapping[str, Any]) -> Classifier:
     if with_rank(model.architecture, sizes) == model.architecture:
         return model
     network = Network(model, model.architecture, model.signature.model_dump())
-    return Embedding(EmbeddingConfig(keep=sizes["embedding_rank"])).compress(network, Context()).model
+    return (
+        Embedding(EmbeddingConfig.model_validate({"keep": sizes["embedding_rank"]})).compress(network, Context()).model
+    )
 
 
 def _keep(teacher: Architecture, sizes: Mapping[str, Any], pick: Callable[[str, int, int], Places]) -> Keep:

@@ -41,9 +41,13 @@ class Teacher:
 
     @cached_property
     def model(self) -> Classifier:
-        """The network, ready to answer; read when it is first needed, which it often is not."""
+        """The network, ready to answer; read when it is first needed, which it often is not.
+
+        That draws no random number: whenever it happens, a student's dropout goes on as it was.
+        """
         try:
-            model = self._load()
+            with torch.random.fork_rng(devices=[]):
+                model = self._load()
         except SafetensorError as error:
             raise ValueError(
                 f"{self.role}: {self.folder / _WEIGHTS} is damaged ({error}); copy the whole folder again"
@@ -57,7 +61,10 @@ class Teacher:
             from models import artifact  # with onnxruntime, which training does without
 
             return artifact.load(self.folder)[0]
-        model = checkpoint.load_model(self.folder)[0]
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # read when it is first asked, which must not change a student's dropout
+            model = checkpoint.load_model(self.folder)[0]
         assert isinstance(model, Classifier)
         return model
 

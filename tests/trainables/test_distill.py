@@ -83,7 +83,7 @@ def test_learns_from_the_teacher_alone(distill):
 @pytest.mark.parametrize(
     "values",
     [
-        {"dropout": 0.2},
+        {"dropout": 0.2, "swap": 0.3, "augmented": 0.5},
         {**ALL, "mixup": 0.5, "deletion": 0.2, "neighbours": 0.3, "splice": 0.3, "augmented": 0.7},
         {**ALL, "deletion": 0.2, "versions": 2, "transfer": "more.txt", "states_gb": 0.0},
         {"student": "slices", "n_layers": 2, "d_ff": 8, "freeze_embeddings": True, "attention_weight": 1.0},
@@ -290,7 +290,8 @@ def test_a_mixture_of_embeddings():
     [
         (
             {"student": "slices"},
-            "the student is the teacher: its slices keep all there is; give less of n_layers, d_model, n_heads, d_ff",
+            "the student is the teacher: its slices keep all there is; give less of n_layers, d_model, n_heads, "
+            "d_ff, embedding_rank",
         ),
         ({"student": "slices", "n_layers": 5}, "n_layers is 5, must be at most the teacher's 4; lower it"),
         (
@@ -336,12 +337,12 @@ def test_other_data_and_a_bad_rate_are_told_at_once(distill):
     [
         (
             {"student": "slices", "n_layers": 2, "activation": "relu", "pooling": "max"},
-            "student is 'slices', which takes all but d_ff, d_model, dropout, n_heads, n_layers from the teacher; "
-            "leave out activation, pooling",
+            "student is 'slices', which takes all but d_ff, d_model, dropout, embedding_rank, n_heads, n_layers "
+            "from the teacher; leave out activation, pooling",
         ),
         (
             {"student": "trials/x", "d_ff": 8},
-            "student is 'trials/x', which takes all but dropout from that folder; leave out d_ff",
+            "student is 'trials/x', which takes all but dropout, embedding_rank from that folder; leave out d_ff",
         ),
         ({"temprature": 2}, "distill has no 'temprature'; did you mean 'temperature'?"),
         ({"temperature": 0}, "distill.temperature must be above 0, got 0"),
