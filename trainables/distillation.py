@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from torch import nn
 
-from models.architecture import Architecture, Size
+from models.architecture import Architecture, Size, check_fit, parse_signature
 from models.encoder import Classifier, build
 from models.importance import Kind
 from models.own import Own
@@ -143,14 +143,22 @@ def _check_student(config: DistillConfig, data: Data, found: Teacher, cache: Pat
     kind = architecture(config, found, cache)
     if config.student == "scratch":
         Train.check(config, data)
-    elif config.student != "slices":
-        begun = teacher.read(config.student, cache, "student")
-        if begun.fingerprint == found.fingerprint:
-            raise ValueError(f"student: {config.student} is the teacher itself; choose another one, or slices")
-        teacher.check(begun, config.task, data, cache)
+    else:
+        _check_begun(config, data, found, cache)
     if isinstance(kind, Own):
         _check_own(config)
     matching(config, kind, found)
+
+
+def _check_begun(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> None:
+    begun = found if config.student == "slices" else teacher.read(config.student, cache, "student")
+    if begun is not found:
+        if begun.fingerprint == found.fingerprint:
+            raise ValueError(f"student: {config.student} is the teacher itself; choose another one, or slices")
+        teacher.check(begun, config.task, data, cache)
+    kind = architecture(config, found, cache)
+    assert isinstance(kind, Architecture)
+    check_fit(kind, parse_signature(begun.config["signature"]))
 
 
 def _check_own(config: DistillConfig) -> None:
