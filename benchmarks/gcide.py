@@ -1,9 +1,9 @@
 """The definitions of GCIDE as unlabelled texts: more of the kind of the WordNet glosses for a student to learn from.
 
 GCIDE (the GNU version of the Collaborative International Dictionary of English, GPL) is running text, as the Debian
-package dict-gcide installs it. Each sense becomes a line in the manner of a gloss: without its number, field, source,
-etymology and quotations, beginning with a small letter, cut at the last semicolon before 30 words. What resembles a
-validation or test gloss is dropped later, by `tasks.transfer`. None of it is part of this repository.
+package dict-gcide installs it. Each sense becomes a line in the manner of a gloss: without its number, part of speech,
+field, source, etymology and quotations, beginning with a small letter, cut at the last semicolon before 30 words. What
+resembles a validation or test gloss is dropped later, by `tasks.transfer`. None of it is part of this repository.
 
 Run: python -m benchmarks.gcide OUT.txt [--dictionary /usr/share/dictd/gcide.dict.dz]
 """
@@ -18,15 +18,24 @@ DICTIONARY = Path("/usr/share/dictd/gcide.dict.dz")
 _LONGEST = 30  # words; a gloss in a hundred has more than 37
 _SHORTEST = 3
 _QUOTATION = 9  # spaces; quotations stand further right than definitions
-_PARTS = "n|a|v|t|i|adv|prep|conj|interj|pron|imp|p|pr|pl|sing|vb|superl|compar|obs|E|L|adj"
+_PARTS = (
+    "n|a|v|t|i|adv|prep|conj|interj|pron|imp|p|pr|pl|sing|vb|superl|compar|comp|obs|adj|prop|prenom|suff|pref|pred|var"
+    "|f|fem|m|masc|pres|pret|poss|indef|impers|pert|peop|phr"
+)
 
 _ENTRY = re.compile(r"\n(?=\S)")
 _ACCENT = re.compile(r"\[[^\w\s\]]?([a-z]{1,2})[^\w\s\].]?\]")  # [=e], [a^], [ae]
 _BRACKETS = re.compile(r"\[[^\[\]]*\]")
-_HEADWORD = re.compile(rf"^[^\\]*\\[^\\]*\\,?(?:\s*(?:(?:{_PARTS})\.|\([^()]*\)|\{{[^}}]*\}}|[,;&]))*")
+_HEADWORD = re.compile(rf"^[^\\]*\\[^\\]*\\,?(?:\s*(?:(?:{_PARTS}|E|L)\.|\([^()]*\)|\{{[^}}]*\}}|[,;&]))*")
+_COLLOCATION = re.compile(r"^(?:\{[^{}]*\}(?:\s*\([^()]*\))*[,.]?\s*(?:(?:or|and)\s+(?=\{))?)+")
+_FORMS = re.compile(
+    r"^[^\"]{0,60}?(?<=[\s.])1\.\s+(?=[A-Z(])"
+)  # what precedes the first sense: Manteaux, E. Manteaus. 1.
+_MARKS = re.compile(rf"^(?:\d+\.|(?:{_PARTS})\.|\((?:[A-Z][^()]{{0,40}}|[a-z]+\.)\)|[^\w(\"'`]|\s)+")
 _FIELD = re.compile(r"\((?:[A-Z][\w.& ]{0,25}\.|[a-z])\)")
 _SENSE = re.compile(r"\s(?=\([a-z]\)\s)")
-_AUTHOR = re.compile(r"--\s?[A-Z].*$|;? as,.*$|--.*$|\bSee \{.*$|\bSee under.*$")
+_AFTER = re.compile(r"--.*$|;? as,.*$|\bSee \{.*$|\bSee under.*$|(?<=[.;,]) (?:See|Cf)\b.*$|(?<=[.,;:!?)])\s+\".*$")
+_NEXT = re.compile(r"(?<=[a-z]{3}\.|\w\w\)\.)\s+[A-Z][\w`'-]*$")  # the next headword, which some sources drag along
 
 
 def definitions(dictionary: Path = DICTIONARY) -> list[str]:
@@ -45,18 +54,19 @@ def _of_entry(entry: str) -> Iterator[str]:
         words = " ".join(paragraph.split())
         if indent >= _QUOTATION or re.match(r"(Syn|Note|Usage):", words):
             continue
-        words = _HEADWORD.sub("", words) if number == 0 else re.sub(r"^\{.*\}(?: \([^()]*\))?,?", "", words)
+        words = _HEADWORD.sub("", words) if number == 0 else _COLLOCATION.sub("", words)
         yield from filter(None, map(_as_gloss, _SENSE.split(words)))
 
 
 def _as_gloss(sense: str) -> str | None:
     """None for what is no definition."""
-    plain = re.sub(r"^\s*\d+\.\s*", "", sense)
-    plain = _AUTHOR.sub("", _FIELD.sub("", plain)).replace("{", "").replace("}", "")
-    plain = " ".join(plain.split()).strip(" .,;:")
+    plain = " ".join(_AFTER.sub("", _FIELD.sub("", sense)).replace("{", "").replace("}", "").split())
+    for pattern in (_FORMS, _MARKS, _NEXT):
+        plain = pattern.sub("", plain).strip()
+    plain = plain.strip(" .,;:")
     while len(plain.split()) > _LONGEST and ";" in plain:
         plain = plain[: plain.rindex(";")]
-    if not _SHORTEST <= len(plain.split()) <= _LONGEST or "\\" in plain or re.search(r"[\[\]]", plain):
+    if not _SHORTEST <= len(plain.split()) <= _LONGEST or "\\" in plain or re.search(r'[\[\]]|^"[^"]*"$', plain):
         return None
     return plain[0].lower() + plain[1:]
 
