@@ -3,11 +3,11 @@
 .NOTPARALLEL:
 .SUFFIXES:
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test faults check bench
+.PHONY: help setup quickstart test faults check bench verify
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-BENCHMARKS = $(basename $(notdir $(shell grep -l '^if __name__ == "__main__":' benchmarks/*.py)))
+BENCHMARKS = $(filter-out verify,$(basename $(notdir $(shell grep -l '^if __name__ == "__main__":' benchmarks/*.py))))
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ check: $(VENV)/check  ## linter, formatter, types, import contracts
 
 bench: $(VENV)/test  ## every benchmark beside its rivals, one after the other
 	@set -e; for name in $(BENCHMARKS); do $(RUN) -m benchmarks.$$name; done
+
+verify: $(VENV)/test  ## measures the committed artifacts here, beside what is claimed of them: about a minute
+	@$(RUN) -m benchmarks.verify
 
 # pip is the last thing venv puts there, so an interrupted venv is made again.
 $(VENV)/bin/pip:

@@ -1,7 +1,7 @@
 """Artifacts beside the architecture of their teacher, in turns on one quiet core; and what they answer and weigh.
 
 Baselines of that architecture, with random weights, which take as long as trained ones:
-pytorch      float32 in torch: transformers' BertForSequenceClassification as it comes, in inference mode
+pytorch      float32 in torch: transformers' BertForSequenceClassification, eager, in inference mode
 onnx         float32 in ONNX Runtime
 onnx_int8    the same, its products and embedding quantized dynamically
 """
@@ -93,15 +93,21 @@ def baselines(architecture: Architecture, signature: Mapping[str, Any], tokenize
 def shipped(folder: Path) -> Contender:
     """An artifact of texts. Raises ValueError where it cannot predict."""
     predictor = Predictor(folder)
+    if not isinstance(predictor.reader, Tokens):
+        raise ValueError(f"{folder} reads images, must read texts as its teacher does; choose another artifact")
     read = lambda batch: predictor.reader.batch(predictor.reader.read(batch))  # noqa: E731
     run = lambda feeds: predictor.session.run(["logits"], feeds)  # noqa: E731
     return Contender(folder.name, read, run, lambda text: predictor.predict([text]), size_bytes(folder))
 
 
+def files(folder: Path) -> tuple[str, ...]:
+    """Names of those that an artifact predicts with."""
+    return ("config.json", "model.onnx", *READERS[read_config(folder)["signature"]["input"]].files)
+
+
 def size_bytes(folder: Path) -> int:
     """Of the files that an artifact predicts with."""
-    reader = READERS[read_config(folder)["signature"]["input"]]
-    return sum((folder / name).stat().st_size for name in ("config.json", "model.onnx", *reader.files))
+    return sum((folder / name).stat().st_size for name in files(folder))
 
 
 def right_answers(folder: Path, asked: Labelled, threads: int = 1) -> int:
@@ -154,6 +160,7 @@ def _bert(architecture: Architecture, signature: Mapping[str, Any]) -> nn.Module
         vocab_size=signature["vocab_size"],
         max_position_embeddings=signature["max_length"],
         num_labels=signature["n_classes"],
+        attn_implementation="eager",  # here quicker than the default, so the harder rival
     )
     model: nn.Module = BertForSequenceClassification(config).eval()
     return model
@@ -200,11 +207,11 @@ def _in_onnx(what: str, data: bytes, reader: Tokens, text_bytes: int) -> Contend
 
 
 def _race(turns: Mapping[str, tuple[Callable[[Any], object], list[Any]]], rounds: int) -> list[dict[str, Timing]]:
-    """The timings of each round; who begins changes, and every other round goes backwards."""
+    """The timings of each round; every other round goes backwards, and each pair of rounds begins with another."""
     names, found = list(turns), []
     for number in range(rounds):
-        first = number % len(names)
-        order = [*names[first:], *names[:first]][:: 1 if number % 2 else -1]
+        first = number // 2 % len(names)
+        order = [*names[first:], *names[:first]][:: -1 if number % 2 else 1]
         taken = {name: latency.measure(*turns[name], rounds=1) for name in order}
         found.append({name: taken[name] for name in names})
     return found
