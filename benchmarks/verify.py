@@ -99,7 +99,8 @@ def read_claims(folder: Path) -> Claims:
     try:
         return parse(Claims, values)
     except ParseError as error:
-        raise ValueError("\n".join(f"{path}: {fault}; check it out again" for fault in error.faults)) from None
+        plain = [fault if fault.isprintable() else ascii(fault) for fault in error.faults]  # a name may break a line
+        raise ValueError("\n".join(f"{path}: {fault}; check it out again" for fault in plain)) from None
 
 
 def receipt(source: Path, folder: Path) -> None:

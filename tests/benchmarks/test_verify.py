@@ -219,13 +219,14 @@ def test_what_cannot_be_measured_is_told_in_a_line(folder, capsys, monkeypatch, 
     assert len(err) == (4 if "missing" in said else 1)
 
 
-@pytest.mark.parametrize("name", ["../b", "/tmp/b", "a/b", "", ".b"])
+@pytest.mark.parametrize("name", ["../b", "/tmp/b", "a/b", "", ".b", "b\n", "b\x1b[31m"])
 def test_an_artifact_lies_in_the_folder_of_the_claims(folder, capsys, name):
     claim = json.loads((folder / "claims.json").read_text())["artifacts"]["a"]
     change(folder, "artifacts", name, to=claim)
     code, _, err = run(folder, capsys)
     assert (code, len(err)) == (2, 1)
-    assert name in err[0]
+    assert name.strip() in err[0] or repr(name)[1:-1] in err[0]
+    assert err[0].isprintable()
 
 
 def test_every_damaged_artifact_is_named(folder, capsys):
