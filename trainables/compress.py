@@ -65,7 +65,7 @@ class Compress:
     def check(config: CompressConfig, data: Data) -> None:
         """Raises ValueError, a line a fault, where start, ratios, teacher and data do not fit together."""
         model, seen = _start(config, data, default_cache())
-        shape(config, Network(model, model.architecture, seen.signature))
+        shape(config, Network(model, model.architecture, seen.signature, _tokenizer(seen)))
         if config.teacher is not None:
             found = teacher.read(config.teacher, default_cache())
             teacher.check(found, config.task, as_read_by(found.folder, data, default_cache()), default_cache())
@@ -107,8 +107,7 @@ class Compress:
         return sum(number * between <= self.loop.epochs + 1e-6 for number in range(self.config.rounds))
 
     def _network(self) -> Network:
-        tokenizer = self.data.files[FILE].read_text(encoding="utf-8") if FILE in self.data.files else None
-        return Network(self.model, self.model.architecture, self.data.signature, tokenizer)
+        return Network(self.model, self.model.architecture, self.data.signature, _tokenizer(self.data))
 
     def _prune(self) -> None:
         network = self._network()
@@ -163,6 +162,10 @@ def _start(config: CompressConfig, data: Data, cache: Path) -> tuple[Classifier,
     if "positions.weight" in tensors and "max_length" in data.signature:  # it may read longer texts
         tensors["positions.weight"] = tensors["positions.weight"][: data.signature["max_length"]]
     return assembled(found.architecture, data.signature, tensors, found.model), data
+
+
+def _tokenizer(data: Data) -> str | None:
+    return data.files[FILE].read_text(encoding="utf-8") if FILE in data.files else None
 
 
 def _of_huggingface(start: str) -> bool:

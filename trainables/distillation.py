@@ -153,7 +153,7 @@ def _check_student(config: DistillConfig, data: Data, found: Teacher, cache: Pat
 def _check_begun(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> None:
     begun = found if config.student == "slices" else teacher.read(config.student, cache, "student")
     if begun is not found:
-        if begun.fingerprint == found.fingerprint:
+        if begun.weights == found.weights:
             raise ValueError(f"student: {config.student} is the teacher itself; choose another one, or slices")
         teacher.check(begun, config.task, data, cache)
     kind = architecture(config, found, cache)

@@ -2,6 +2,7 @@
 
 from typing import Any, Self
 
+import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from models.architecture import Architecture
@@ -101,9 +102,10 @@ def shape(config: CompressConfig, network: Network) -> Architecture:
     settings = {name: _plain(values) for name, values in config.settings.items()}
     at_once = config.model_copy(update={"rounds": 1, "importance": "magnitude", "settings": settings})
     began = sizes(at_once, network)
+    context = Context(token_counts=lambda: np.zeros(network.signature["vocab_size"], np.int64))
     for name in began:
-        if name not in _ONCE:  # no part of an architecture
-            network = step(at_once, name, 0, network, began).compress(network, Context())
+        if name not in _ONCE or network.tokenizer is not None:  # no part of an architecture, but it may keep too few
+            network = step(at_once, name, 0, network, began).compress(network, context)
     return network.architecture
 
 

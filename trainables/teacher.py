@@ -16,23 +16,24 @@ from models.architecture import Architecture
 from models.encoder import Classifier
 from tasks import cache
 from tasks.task import Data
-from trainables import checkpoint
+from trainables import checkpoint, trained
 from trainables.data import prepare
 from trainables.losses import observed
-
-_WEIGHTS, _TOKENIZER = "model.safetensors", "tokenizer.json"
+from trainables.trained import TOKENIZER, WEIGHTS
 
 
 @dataclass(frozen=True)
 class Teacher:
     """A teacher in a folder. role: what messages call it. kind: artifact, checkpoint or pretrained. config: its
-    architecture and signature, and what its kind has besides. fingerprint: of its weights and its config.json."""
+    architecture and signature, and what its kind has besides. fingerprint: of its weights and its config.json.
+    weights: SHA-256 of the file that holds them."""
 
     role: str
     folder: Path
     kind: str
     config: Mapping[str, Any]
     fingerprint: str
+    weights: str
 
     @property
     def architecture(self) -> Architecture:
@@ -50,7 +51,7 @@ class Teacher:
                 model = self._load()
         except SafetensorError as error:
             raise ValueError(
-                f"{self.role}: {self.folder / _WEIGHTS} is damaged ({error}); copy the whole folder again"
+                f"{self.role}: {self.folder / WEIGHTS} is damaged ({error}); copy the whole folder again"
             ) from None
         return model.eval().requires_grad_(False)
 
@@ -61,10 +62,7 @@ class Teacher:
             from models import artifact  # with onnxruntime, which training does without
 
             return artifact.load(self.folder)[0]
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # read when it is first asked, which must not change a student's dropout
-            model = checkpoint.load_model(self.folder)[0]
+        model = checkpoint.load_model(self.folder)[0]
         assert isinstance(model, Classifier)
         return model
 
@@ -82,14 +80,15 @@ def read(place: str, cache_folder: Path, role: str = "teacher") -> Teacher:
     if not folder.is_dir() or _is_pretrained(folder):
         folder, kind, config = _pretrained(place, role)
     else:
-        config = _config(folder, f"{role}: {place}")
+        config = trained.read_config(folder, f"{role}: {place}")
         kind = "artifact" if "sha256" in config else "checkpoint"
-    weights = folder / _WEIGHTS
+        trained.check(folder, f"{role}: {place}", config, cache_folder)
+    weights = folder / WEIGHTS
     if not weights.is_file():
-        raise ValueError(f"{role}: {place} lacks {_WEIGHTS}; copy the whole folder again")
+        raise ValueError(f"{role}: {place} lacks {WEIGHTS}; copy the whole folder again")
     digests = [cache.digest(path, cache_folder) for path in (weights, folder / "config.json")]
     cache.remember({weights: digests[0]}, cache_folder)
-    return Teacher(role, folder, kind, config, cache.fingerprint({"files": digests}))
+    return Teacher(role, folder, kind, config, cache.fingerprint({"files": digests}), digests[0])
 
 
 def _is_pretrained(folder: Path) -> bool:
@@ -109,37 +108,6 @@ def _pretrained(place: str, role: str) -> tuple[Path, str, dict[str, Any]]:
     return found.folder, "pretrained", config
 
 
-def _config(folder: Path, subject: str) -> dict[str, Any]:
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{subject} has no config.json, must be an artifact or a trial's checkpoint; check the path")
-    try:
-        config = dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{subject} has a config.json that is damaged: {error}; copy the folder again") from None
-    if not {"architecture", "signature"} <= set(config) or not {"sha256", "task"} & set(config):
-        raise ValueError(
-            f"{subject} is neither an artifact nor a checkpoint of a trial nor of Hugging Face; give the folder of one"
-        )
-    known = _known_version(config)
-    if (version := config.get("format_version", 0)) > known:
-        raise ValueError(f"{subject} has format_version {version}, this code reads up to {known}; update Fitformer")
-    if "model" in config["architecture"]:
-        raise ValueError(
-            f"{subject} is of the network {config['architecture']['model']!r}, must be an encoder of ours; choose "
-            "another one"
-        )
-    return config
-
-
-def _known_version(config: Mapping[str, Any]) -> int:
-    if "sha256" not in config:
-        return checkpoint.FORMAT_VERSION
-    from models.predictor import FORMAT_VERSION  # with onnxruntime, which training does without
-
-    return FORMAT_VERSION
-
-
 def check(teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: Path) -> None:
     """Raises ValueError, a line a fault, where a teacher does not tell the data's labels or read its vocabulary.
 
@@ -150,8 +118,8 @@ def check(teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: P
     told = list(map(str, data.labels)) if teacher.kind == "pretrained" else list(data.labels)
     if labels != told:
         faults.append(f"tells {_some(labels)}, must tell the data's labels {_some(list(data.labels))}")
-    if tokenizer is not None and _TOKENIZER in data.files:
-        faults += _vocabulary_faults(tokenizer, data.files[_TOKENIZER])
+    if tokenizer is not None and TOKENIZER in data.files:
+        faults += _vocabulary_faults(tokenizer, data.files[TOKENIZER])
     if faults:
         raise ValueError(
             "\n".join(f"{teacher.role} {fault}; choose another one ({teacher.folder})" for fault in faults)
@@ -162,14 +130,14 @@ def _knowledge(
     teacher: Teacher, task: Mapping[str, Any], data: Data, cache_folder: Path
 ) -> tuple[list[Any], Path | None]:
     """Labels and tokenizer. A checkpoint has those of its task, unless a tokenizer of its own lies with it."""
-    own = teacher.folder / _TOKENIZER
+    own = teacher.folder / TOKENIZER
     brought = own if own.is_file() else None
     if teacher.kind != "checkpoint":
         return list(teacher.config["labels"]), brought
     if teacher.config["task"] == task:
         return list(data.labels), brought
     known = prepare(teacher.config["task"], cache_folder)
-    return list(known.labels), brought or known.files.get(_TOKENIZER)
+    return list(known.labels), brought or known.files.get(TOKENIZER)
 
 
 def _size_faults(teacher: Teacher, signature: Mapping[str, Any]) -> list[str]:

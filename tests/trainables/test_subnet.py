@@ -134,12 +134,12 @@ def test_more_than_the_supernet_has(make):
 
 def test_a_supernet_for_other_data(make, supernet, tmp_path):
     (tmp_path / "model.safetensors").write_bytes((supernet / "model.safetensors").read_bytes())
-    text = (supernet / "config.json").read_text().replace('"height": 8', '"height": 12')
+    text = (supernet / "config.json").read_text().replace('"scale": 0.0625', '"scale": 0.125')
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError) as error:
         make(supernet=str(tmp_path), task={**TASK, "seed": 1}, d_ff=33)
     assert str(error.value).splitlines() == [
-        f"supernet has height 12, must have the data's 8; choose another one ({tmp_path})",
+        f"supernet has scale 0.125, must have the data's 0.0625; choose another one ({tmp_path})",
         "d_ff is 33, must be at most 32, as many as layer 0 has; lower it",
     ]
 

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.trainables.teaching import ship, teach, text_task
 from trainables import answers as kept
@@ -205,6 +206,9 @@ def test_a_checkpoint_whose_vocabulary_was_trimmed(room, taught, workspace, tmp_
     config = json.loads((tmp_path / "teacher" / "config.json").read_text())
     config["signature"]["vocab_size"] -= 1
     (tmp_path / "teacher" / "config.json").write_text(json.dumps(config))
+    weights = load_file(tmp_path / "teacher" / "model.safetensors")
+    weights["front_end.embedding.weight"] = weights["front_end.embedding.weight"][:-1].clone()
+    save_file(weights, tmp_path / "teacher" / "model.safetensors")
     assert faults(tmp_path / "teacher", taught.config.task, workspace) == [
         "teacher knows 70 tokens, must know the data's 71; choose another one (F)",
         "teacher has another vocabulary (70 tokens) than the data (71), such as in 'slowly', must have the same: set "
@@ -212,14 +216,13 @@ def test_a_checkpoint_whose_vocabulary_was_trimmed(room, taught, workspace, tmp_
     ]
 
 
-def test_damaged_weights(room, taught, workspace, tmp_path):
+def test_damaged_weights(room, workspace, tmp_path):
     shutil.copytree(room / "checkpoint", tmp_path / "teacher")
     (tmp_path / "teacher" / "model.safetensors").write_bytes(b"\x00" * 64)
-    found = teacher.read(str(tmp_path / "teacher"), workspace.cache)
     with pytest.raises(
-        ValueError, match=r"teacher: .*model\.safetensors is damaged \(.*\); copy the whole folder again"
+        ValueError, match=r"^teacher: .* has a model\.safetensors that is damaged \(.*\); copy the whole folder again"
     ):
-        answers(found, taught.data.splits["train"], KEY, tmp_path)
+        teacher.read(str(tmp_path / "teacher"), workspace.cache)
 
 
 def test_no_such_folder(tmp_path):
