@@ -30,6 +30,7 @@ def report(options: Namespace, console: Console) -> Outcome:
 def summary_of(found: runs.Run) -> dict[str, Any]:
     """A run's report as plain JSON."""
     from experiments.engine import fingerprint, history
+    from experiments.engine.report import picture
     from experiments.engine.report.occupancy import occupancy
     from experiments.engine.report.summary import summary
 
@@ -41,6 +42,7 @@ def summary_of(found: runs.Run) -> dict[str, Any]:
             **told,
             "fingerprint": fingerprint.short(fingerprint.newest(found.records)),
             "finished": found.finished,
+            "picture": f"{found.store.shown}/{picture.NAME}" if found.store.exists(picture.NAME) else None,
             "given_up": director.given_up,
             "changes": [change for record in found.records for change in record.get("changes", ())],
             "lag": max((record.get("lag", 0.0) for record in found.records), default=0.0),

@@ -19,8 +19,9 @@ from experiments.engine.history import follow
 from experiments.engine.lease import Lease
 from experiments.engine.ledger import Ledger, LedgerError
 from experiments.engine.plan import Plan
+from experiments.engine.report import picture
 from experiments.engine.report.live import LiveView
-from experiments.engine.report.summary import choice, chosen
+from experiments.engine.report.summary import choice, chosen, summary
 from experiments.engine.retention import Retention
 from experiments.engine.watch import Watch
 from trainables.parsing import ParseError
@@ -76,6 +77,7 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
             _open(plan, store, book, now)
         session = Session(plan, store, book, lease, console)
         lag = session.work(director, resources)
+        _draw(plan, director, store, say)
         return _finish(plan, director, book, lag, say), store
 
 
@@ -208,6 +210,18 @@ def used(records: Sequence[Json]) -> float:
             total, begun = total + last - begun, record["at"]
         last = record["at"]
     return total + last - begun
+
+
+def _draw(plan: Plan, director: Director, store: Store, say: Callable[[str], None]) -> None:
+    spec = plan.spec.resolved()
+    told = summary({"spec": spec, "data": plan.data.record}, director, store.shown)
+    try:
+        drawn = picture.of_run(told, spec["objectives"])
+    except ImportError as error:  # hours of work do not fail for want of a picture
+        say(f"no {picture.NAME} was drawn: {error}; install it with `make setup`")
+        return
+    if drawn:
+        store.write(picture.NAME, drawn)
 
 
 def _finish(plan: Plan, director: Director, book: Ledger, lag: float, say: Callable[[str], None]) -> int:

@@ -42,7 +42,14 @@ def told():
         {**to_record(event), "verdict": "stop" if isinstance(event, Reported) else "continue"} for event in EVENTS
     ]
     found = summary({"spec": SPEC, "data": {}}, history.fold(records), "s3://bucket/tiny-20260101-abcd")
-    return {**found, "changes": ["seed: 0 → 1"], "given_up": "", "lag": 12.0, "finished": True}
+    return {
+        **found,
+        "changes": ["seed: 0 → 1"],
+        "given_up": "",
+        "lag": 12.0,
+        "finished": True,
+        "picture": "tiny-20260101-abcd/frontier.png",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +85,13 @@ def test_summary_holds_them_whole(told):
 def test_accepted_changes_and_a_lag_are_told(text):
     assert "went on with accepted changes:\n  seed: 0 → 1\n" in text
     assert "the storage lagged up to 12 s behind\n" in text
+
+
+def test_picture_is_named_where_there_is_one(told, text):
+    assert "\nfrontier: tiny-20260101-abcd/frontier.png\n" in text
+    out = io.StringIO()
+    print_report({**told, "picture": None}, Console(file=out, width=140))
+    assert "frontier:" not in out.getvalue()
 
 
 def test_view_says_when_the_storage_is_behind_and_has_caught_up():

@@ -82,6 +82,8 @@ def test_every_trial_ends_and_one_model_is_chosen(finished, environment):
     low, value, high = (chosen["test"]["accuracy"][name] for name in ("low", "value", "high"))
     assert low < value < high
     assert value > 0.5
+    assert report["picture"] in out
+    assert Path(ROOT, report["picture"]).read_bytes().startswith(b"\x89PNG")
     assert report["time"]["busy_seconds"] <= report["time"]["trial_seconds"]
 
 

@@ -40,6 +40,8 @@ def print_report(report: Json, console: Console) -> None:
         _print_chosen(report["chosen"], report["baselines"].get("classical"), console)
     else:
         console.print(f"\n{why_nothing(report)}", highlight=False)
+    if report["picture"]:
+        console.print(f"frontier: {report['picture']}", highlight=False, markup=False, soft_wrap=True)
     _print_failures(report["failures"], console)
     for line in _session_lines(report):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
