@@ -34,7 +34,6 @@ ANSWERS = 3
 SHARE = 0.8
 
 _KEPT = ("metrics.json", "card.md")
-_CONFIG = "config.json"
 
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Ratio = Annotated[FiniteFloat, Field(gt=0)]
@@ -110,12 +109,8 @@ def receipt(source: Path, folder: Path) -> None:
     """
     measuring.shipped(source)
     folder.mkdir(parents=True, exist_ok=True)
-    needed = measuring.files(source)
-    for name in (*needed, *_KEPT):
+    for name in (*measuring.files(source), *_KEPT):
         shutil.copyfile(source / name, folder / name)
-    config = read_config(source)
-    config["sha256"] = {name: digest for name, digest in config["sha256"].items() if name in needed}
-    (folder / _CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def opened(folder: Path, claims: Claims) -> dict[str, Contender]:
