@@ -57,8 +57,8 @@ def draw(
 ) -> None:
     """Writes a PNG of 1600 × 1000 pixels: the same bytes for the same arguments.
 
-    points: one or two sets of (x, y) by name, each with a frontier of its own. Up to half of a set, all dominated, may
-        lie below the picture; the legend counts them.
+    points: one or two sets of (x, y) by name, each with a frontier of its own. Up to half of what is dominated
+        may lie outside the picture; the legend counts it.
     named: points with a name of their own, such as the teacher; they are on no frontier.
     levels: values of y by name, drawn across, such as a classical model's accuracy.
     Raises ValueError where there are no points or three sets, and for a number that is not finite or, on a
@@ -72,11 +72,12 @@ def draw(
     with matplotlib.style.context(["default", {"font.size": 11}]):
         figure = Figure(figsize=_INCHES, dpi=_DPI, facecolor="white", layout="constrained")
         axes = figure.add_subplot()
-        frontiers = [_frontier(members, x, y) for members in points.values()]
-        across, upwards = _seen(points, frontiers, named, levels)
+        sets = {name: _parted(members, x, y) for name, members in points.items()}
+        across, upwards = _seen([*sets.values()], [*named.values()])
+        upwards += levels.values()
         _frame(axes, (x, _limits(across, x)), (y, _limits(upwards, y, above=_HEADROOM * len(named))))
-        for (name, members), frontier, look in zip(points.items(), frontiers, _LOOKS, strict=False):
-            _draw_set(axes, name, members, frontier, look=look, lower=x.direction == "min")
+        for (name, parts), look in zip(sets.items(), _LOOKS, strict=False):
+            _draw_set(axes, name, *parts, look=look, lower=x.direction == "min")
         _draw_levels(axes, levels, right=x.direction == "min")
         _draw_named(axes, named)
         axes.set_title(title, loc="left", fontsize=13)
@@ -158,24 +159,19 @@ def _check(
             raise ValueError(f"{axis.label} must be {rule} to be drawn, got {wrong!r}")
 
 
-def _frontier(members: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
-    """The non-dominated points from left to right."""
+def _parted(members: Sequence[Point], x: Axis, y: Axis) -> tuple[list[Point], list[Point]]:
+    """The non-dominated points from left to right, and the others."""
     signs = [1 if axis.direction == "max" else -1 for axis in (x, y)]
-    scores = [(a * signs[0], b * signs[1]) for a, b in members]
-    return sorted(members[index] for index in non_dominated(scores))
+    first = set(non_dominated([(a * signs[0], b * signs[1]) for a, b in members]))
+    return sorted(members[index] for index in first), [p for index, p in enumerate(members) if index not in first]
 
 
-def _seen(
-    points: Mapping[str, Sequence[Point]],
-    frontiers: Sequence[Sequence[Point]],
-    named: Mapping[str, Point],
-    levels: Mapping[str, float],
-) -> tuple[list[float], list[float]]:
-    """Every x, and each y that has to be seen: upwards all that is not dominated, and half of what is."""
-    every = [*(pair for members in points.values() for pair in members), *named.values()]
-    first = [*(pair for frontier in frontiers for pair in frontier), *named.values()]
-    middle = [median(b for _, b in members) for members in points.values() if members]
-    return [a for a, _ in every], [*(b for _, b in first), *middle, *levels.values()]
+def _seen(sets: Sequence[tuple[list[Point], list[Point]]], named: Sequence[Point]) -> tuple[list[float], list[float]]:
+    """Every x, and each y that has to be seen: of what is not dominated all, and half of the rest."""
+    first = [*(pair for frontier, _ in sets for pair in frontier), *named]
+    rest = [pair for _, dominated in sets for pair in dominated]
+    middle = [median(b for _, b in dominated) for _, dominated in sets if dominated]
+    return [a for a, _ in [*first, *rest]], [*(b for _, b in first), *middle]
 
 
 def _frame(axes: "Axes", *bounded: tuple[Axis, tuple[float, float]]) -> None:
@@ -210,14 +206,11 @@ def _limits(values: Sequence[float], axis: Axis, above: float = 0.0) -> tuple[fl
 
 
 def _draw_set(
-    axes: "Axes", name: str, members: Sequence[Point], frontier: Sequence[Point], *, look: _Look, lower: bool
+    axes: "Axes", name: str, frontier: Sequence[Point], dominated: Sequence[Point], *, look: _Look, lower: bool
 ) -> None:
     """A step holds the best y that is to be had at this x or better; `lower`: a lower x is better."""
     colour, marker, line = look
     low, high = axes.get_ylim()
-    dominated = list(members)
-    for pair in frontier:
-        dominated.remove(pair)
     inside = [(a, b) for a, b in dominated if low <= b <= high]
     label = f"{name}: {len(frontier)} on the frontier" + (f", {len(dominated)} dominated (grey)" if dominated else "")
     if len(inside) < len(dominated):
