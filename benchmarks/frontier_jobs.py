@@ -28,8 +28,11 @@ from trainables.handed import with_paths
 
 Json = dict[str, Any]
 LOG = "jobs.jsonl"
+TIME_UP = "it ran when the time was up"
 _REFERENCE = "jobs."
 _PAUSE_S = 0.2
+# Imported once; processes branch off before anything has touched a GPU or begun a thread.
+_PRELOADED = [f"trainables.{name}" for name in ("compress", "distill", "subnet", "supernet")]
 
 
 class Job(BaseModel):
@@ -124,7 +127,8 @@ def run(jobs: Sequence[Job], folder: Path, *, processes: int, device: str, secon
 
 def _spread(waiting: list[Job], running: dict[str, BaseProcess], folder: Path, limits: tuple[int, str, float]) -> None:
     """Until nothing is left to do, or nothing can be done, or the time has come."""
-    (processes, device, end), context = limits, multiprocessing.get_context("spawn")
+    (processes, device, end), context = limits, multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
     while time.monotonic() < end:
         _sweep(running, folder)
         for job in _ready(waiting, set(done(folder)), processes - len(running)):
@@ -157,7 +161,7 @@ def _end(running: Mapping[str, BaseProcess], folder: Path) -> None:
     for name, process in running.items():
         process.join()
         if process.exitcode:
-            _say(folder, {"name": name, "error": "it ran when the time was up"})
+            _say(folder, {"name": name, "error": TIME_UP})
 
 
 def _work(job: Job, folder: Path, device: str) -> None:
@@ -184,7 +188,7 @@ def _train(job: Job, folder: Path, device: str) -> Iterator[Json]:
         kind.Config, with_paths(job.config, {_REFERENCE + name: str(folder / name) for name in job.taken})
     )
     unit = kind(config, routine.Workspace(default_cache(), folder, device=device))
-    while report.get("epochs", 0) < config.epochs:
+    while report.get("epochs", 0) < getattr(config, "epochs", 1):
         metrics = unit.advance()
         spent += metrics.get("training_flops", 0)
         if not math.isfinite(metrics.get("train_loss", 0)):
