@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -31,6 +32,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 Score = Callable[[bytes], float]  # of an ONNX model; higher is better
 
 _BLOCK = 32
+_OPSET, _IR_VERSION = 17, 8  # what older ONNX Runtimes know, too
 _COMPUTE_IN_INT8 = 4  # what ONNX Runtime calls the accuracy level; in float32 it took 20 times as long
 
 
@@ -87,6 +89,11 @@ def quantized(data: bytes, kind: Kind, exclude: Sequence[str] = ()) -> bytes:
     return found
 
 
+def check(kind: Kind) -> None:
+    """Raises ValueError where this machine does not run what is quantized so; told by a product and a table alone."""
+    quantized(_smallest(), kind)
+
+
 def layers(data: bytes) -> list[str]:
     """Names of the nodes that can be quantized, first to last: products by weights, and the embedding."""
     graph = onnx.load_from_string(data).graph
@@ -115,13 +122,14 @@ def choose(
     """The quickest on the target that loses at most `most_lost` of the score; and all that were measured.
 
     A kind that loses more leaves out its costliest layers, as many as it takes; one that still loses more with half
-    of them is no candidate. bfloat16 in torch is none either, as a target's runtime is ONNX Runtime.
+    of them is no candidate, and neither is one that this machine does not run, nor bfloat16 in torch, as a target's
+    runtime is ONNX Runtime.
     batches: lengths, see `models.latency.batches_like`.
     """
     least = score(data) - most_lost
     found = []
     for kind in kinds:
-        if candidate := _spared(data, kind, score, least):
+        if _runs(kind) and (candidate := _spared(data, kind, score, least)):
             exclude, smaller, reached = candidate
             timing = measure_model(smaller, signature, batches, target)
             found.append(Choice(kind, exclude, smaller, reached, timing))
@@ -150,6 +158,30 @@ def _spared(data: bytes, kind: Kind, score: Score, least: float) -> tuple[tuple[
         if (reached := score(smaller)) >= least:
             return exclude, smaller, reached
     return None
+
+
+def _runs(kind: Kind) -> bool:
+    try:
+        check(kind)
+    except ValueError:
+        return False
+    return True
+
+
+def _smallest() -> bytes:
+    """A model of one embedding and one product."""
+    side = 2 * _BLOCK
+    weights = [onnx.numpy_helper.from_array(np.ones((side, side), np.float32), name) for name in ("table", "matrix")]
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "tokens"], ["x"], name="embedding"),
+        onnx.helper.make_node("MatMul", ["x", "matrix"], ["logits"], name="product"),
+    ]
+    tokens = onnx.helper.make_tensor_value_info("tokens", onnx.TensorProto.INT64, ["batch", "length"])
+    logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", "length", side])
+    graph = onnx.helper.make_graph(nodes, "smallest", [tokens], [logits], weights)
+    opset = onnx.helper.make_opsetid("", _OPSET)
+    model = onnx.helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _dynamically(graph: Any, operators: Sequence[str], exclude: Sequence[str]) -> Any:

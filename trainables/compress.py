@@ -55,7 +55,7 @@ class Compress:
     def architecture(config: CompressConfig) -> Architecture:
         """What the config comes to in the end (see `trainables.pruning.shape`)."""
         if _of_huggingface(config.start):
-            whole = pretrained.architecture(config.start)
+            whole = _pretrained(config.start)
             model = build(whole, _SIGNATURE)
             return shape(config, Network(model, whole, model.signature.model_dump()))
         found = teacher.read(config.start, default_cache(), "start")
@@ -152,7 +152,7 @@ class Compress:
 def _start(config: CompressConfig, data: Data, cache: Path) -> tuple[Classifier, Data]:
     """The network to begin with, and the data as it reads them. ValueError where they do not fit together."""
     if _of_huggingface(config.start):
-        model = build(pretrained.architecture(config.start), data.signature)
+        model = build(_pretrained(config.start), data.signature)
         pretrained.load_into(model, config.start)
         return model, data
     found = teacher.read(config.start, cache, "start")
@@ -162,6 +162,13 @@ def _start(config: CompressConfig, data: Data, cache: Path) -> tuple[Classifier,
     if "positions.weight" in tensors and "max_length" in data.signature:  # it may read longer texts
         tensors["positions.weight"] = tensors["positions.weight"][: data.signature["max_length"]]
     return assembled(found.architecture, data.signature, tensors, found.model), data
+
+
+def _pretrained(start: str) -> Architecture:
+    try:
+        return pretrained.architecture(start)
+    except ValueError as error:
+        raise ValueError(str(error).replace("pretrained is ", "start: ")) from None
 
 
 def _tokenizer(data: Data) -> str | None:

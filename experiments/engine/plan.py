@@ -244,6 +244,8 @@ def prepare(spec: Spec, cache: Path, known: Sequence[str] = ()) -> Plan:
     """
     spaces = {stage.name: stage.search_space() for stage in spec.stages}
     faults = [*known, *faults_of(lambda: parse(Target, spec.target, "target"))]
+    for precision in sorted({*spec.finalists.precision} - {"fp32", "auto"}):
+        faults += [f"finalists.precision: {line}" for line in faults_of(partial(_check_precision, precision))]
     for stage in spec.stages:
         faults += _routine_faults(stage, spaces[stage.name], None)
     task = {"name": spec.task.name, **spec.task.options}
@@ -256,6 +258,12 @@ def prepare(spec: Spec, cache: Path, known: Sequence[str] = ()) -> Plan:
     if faults:
         raise ParseError(list(dict.fromkeys(faults)))
     return plans[0]
+
+
+def _check_precision(precision: Any) -> None:
+    from models import quantize  # with onnx, which takes time
+
+    quantize.check(precision)
 
 
 def _routine_faults(stage: Stage, space: Space, plan: Plan | None) -> list[str]:

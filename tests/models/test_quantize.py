@@ -188,6 +188,28 @@ def test_a_kind_that_breaks_more_than_half_of_the_layers_is_no_candidate(monkeyp
     assert (best.kind, len(found)) == ("fp32", 1)
 
 
+def test_a_kind_that_the_machine_does_not_run_is_no_candidate(monkeypatch):
+    bench = Bench(monkeypatch, {"fp32": 3.0, "int8": 2.0, "weights4": 1.0})
+    monkeypatch.setattr(quantize, "_runs", lambda kind: kind != "weights4")
+    best, found = chosen(bench, kinds=["fp32", "int8", "weights4"])
+    assert (best.kind, [choice.kind for choice in found]) == ("int8", ["fp32", "int8"])
+
+
+def test_what_runs_is_told_by_the_smallest_model(monkeypatch):
+    assert all(map(quantize._runs, KINDS))
+
+    def session(model, threads):
+        if b"MatMulInteger" in model:
+            raise RuntimeError("no kernel for MatMulInteger")
+
+    monkeypatch.setattr(quantize, "session", session)
+    assert [kind for kind in KINDS if quantize._runs(kind)] == ["fp32", "weights8", "weights4"]
+    with pytest.raises(
+        ValueError, match=r"^quantization is int8, which onnxruntime .* \(no kernel for MatMulInteger\);"
+    ):
+        quantize.check("int8")
+
+
 def test_bfloat16_in_torch(monkeypatch):
     model, _ = make()
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
