@@ -31,6 +31,7 @@ import torch
 from benchmarks import frontier_jobs, frontier_measured, frontier_record, frontier_run
 from benchmarks.frontier_run import Finished
 from benchmarks.frontier_trainings import SUBNETS, Trainings
+from benchmarks.machine import described
 from experiments.engine import runs
 from trainables.store import Store
 
@@ -96,7 +97,8 @@ def run(work: Work) -> Json:
         name = runs.find(Store(str(storage)), None).name
         folder = storage / name
     frontier_run.read(folder)
-    return {"run": str(folder)}
+    here = described(())["machine"]["processor"] if work.options.run is None else "another machine"
+    return {"run": str(folder), "machine": work.options.trained_on or here}
 
 
 def pick(work: Work) -> Json:
@@ -193,6 +195,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="these alone")
     top.add_argument("--out", type=Path, default=Path("results/frontier"), help="folder of what the parts leave")
     top.add_argument("--run", type=Path, help="folder of a finished run")
+    top.add_argument("--trained-on", metavar="TEXT", help="machine of that run, in words")
     top.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="for the run")
     top.add_argument("--pairs", type=Path, help="folder of gloss pairs; without it, no hypernymy")
     top.add_argument("--processes", type=int, default=os.cpu_count(), help="trainings at once")

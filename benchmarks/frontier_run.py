@@ -26,7 +26,6 @@ class Finished:
     folder: Path
     spec: Mapping[str, Any]
     director: Director
-    machine: str
 
     @property
     def task(self) -> Json:
@@ -85,7 +84,7 @@ def read(folder: Path) -> Finished:
             f"run {folder} {'is not there' if found is None else found.fault or 'has not come to its end'}; "
             "finish it, or give the folder of another with --run"
         )
-    return Finished(folder, found.spec, history.fold(found.records), f"{found.header['machine']['cores']} cores")
+    return Finished(folder, found.spec, history.fold(found.records))
 
 
 def candidates(run: Finished) -> dict[str, Json]:

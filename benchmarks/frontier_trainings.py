@@ -88,7 +88,7 @@ class Trainings:
         changes["slices"] = {**taught, **self._shape(head), **_FROM_SCRATCH, "student": "scratch"}
         for name, config in changes.items():
             yield Job(name=f"without-{name}-{head.id}", routine="distill", config=config, test=True)
-        for elastic in [trial for trial in self.heads.values() if self._stage(trial)["each"]][:1]:
+        for elastic in [trial for trial in (*self.heads.values(), *self._elastic()) if trial in self._elastic()][:1]:
             config = self._sliced(elastic)
             yield Job(name=f"without-supernet-{elastic.id}", routine="distill", config=config, test=True)
 
