@@ -10,8 +10,9 @@ table      what the layer table predicts of random subnets, beside what they tak
 hypernymy  the teacher and the picked shapes on a harder task (`python -m benchmarks.hypernymy` makes its --pairs)
 write      benchmarks/results/frontier.json, .md and .png
 
-Timings want a quiet machine; trainings do not: `--parts train hypernymy --device cuda --processes 14` may run
-elsewhere, on a copy of --out and of the run, and its jobs.jsonl be brought back.
+Timings want a quiet machine, trainings do not. `--parts train hypernymy --seconds 0` only lists the trainings, in
+train-jobs.json and hypernymy-jobs.json of --out; `python -m benchmarks.frontier_jobs` does them on any machine that has
+the run in the same place, into the folder jobs of --out. Brought back, they count as done.
 
 Run: python -m benchmarks.frontier [--set KEY=VALUE]   (as python -m experiments run takes them)
 """
@@ -173,16 +174,8 @@ def _trained(work: Work, jobs: Sequence[frontier_jobs.Job], part: str) -> Json:
     failed = {name: error for name, error in failed.items() if error != frontier_jobs.TIME_UP}
     done = frontier_jobs.done(folder)
     found = {job.name: done[job.name] for job in jobs if job.name in done}
-    return {
-        "jobs": found,
-        "left": sorted(set(undone) - set(failed)),
-        "failed": failed,
-        "device": _device(options.device),
-    }
-
-
-def _device(name: str) -> str:
-    return torch.cuda.get_device_name() if name.startswith("cuda") else name
+    devices = sorted({line["device"] for line in found.values()})
+    return {"jobs": found, "left": sorted(set(undone) - set(failed)), "failed": failed, "devices": devices}
 
 
 def _rounds(work: Work) -> int:

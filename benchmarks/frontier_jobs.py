@@ -104,7 +104,7 @@ def lines(folder: Path) -> list[Json]:
 
 
 def done(folder: Path) -> dict[str, Json]:
-    """The last line of each job that is done: its last report, and `test_accuracy` where that was asked for."""
+    """The last line of each job that is done: its last report, the device, and `test_accuracy` where that was asked."""
     return {line["name"]: line for line in lines(folder) if line.get("done")}
 
 
@@ -197,7 +197,13 @@ def _train(job: Job, folder: Path, device: str) -> Iterator[Json]:
         yield report
     if job.save:
         unit.save(folder / job.name)
-    yield {**report, **(_tested(unit, device) if job.test else {}), "done": True}
+    yield {**report, **(_tested(unit, device) if job.test else {}), "device": _named(device), "done": True}
+
+
+def _named(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
 
 
 def _kept(metrics: Mapping[str, Any]) -> Json:

