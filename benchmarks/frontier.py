@@ -73,8 +73,11 @@ class Work:
 
     @property
     def finished(self) -> Finished:
-        """The run."""
-        return frontier_run.read(Path(self.part("run")["run"]))
+        """The run. Raises ValueError where --run is another than the one that the parts are of."""
+        folder, given = Path(self.part("run")["run"]), self.options.run
+        if given is not None and given != folder:
+            raise ValueError(f"--run is {given}, must be {folder}, which {self.folder} is of; give another --out")
+        return frontier_run.read(folder)
 
     def trainings(self) -> Trainings:
         """What is trained beside the picks."""

@@ -135,9 +135,14 @@ def _spread(waiting: list[Job], running: dict[str, BaseProcess], folder: Path, l
             waiting.remove(job)
             running[job.name] = context.Process(target=_work, args=(job, folder, device), daemon=True)
             running[job.name].start()
-        if not running:  # what waits still does so for one that failed
-            return
+        if not running:
+            break
         time.sleep(_PAUSE_S)
+    else:
+        return
+    for job in waiting:
+        lacking = ", ".join(sorted(job.needs - set(done(folder))))
+        _say(folder, {"name": job.name, "error": f"it needs {lacking}, which failed"})
 
 
 def _ready(waiting: Sequence[Job], finished: set[str], free: int) -> list[Job]:
@@ -262,7 +267,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     why = {line["name"]: line["error"] for line in lines(given.out) if "error" in line}
     print(f"{len(jobs) - len(left)} of {len(jobs)} jobs are done")
-    print(*(f"not done: {name} ({why.get(name, 'it did not begin')})" for name in left), sep="\n")
+    for name in left:
+        print(f"not done: {name} ({why.get(name, 'it did not begin')})")
     return 1 if left else 0
 
 

@@ -110,7 +110,7 @@ def _pairs(found: Json) -> str:
 def _alone_rows(found: Json) -> str:
     both = {f"labels alone, {name}": x for name, x in found["alone"].items()}
     both |= {f"without {name}": x for name, x in found["ablations"].items()}
-    return _section("Ablations, one seed (test, float32)", ["training", "test"], _scores(both))
+    return _section("Ablations, one seed (test, float32)", ["training (trial, epochs)", "test"], _scores(both))
 
 
 def _hypernymy_rows(found: Json) -> str:

@@ -61,11 +61,13 @@ class Trainings:
                 yield Job(name=f"seed-{trial.id}-{seed}", routine=routine, config=config, test=True)
 
     def _alone(self) -> Iterator[Job]:
-        """On labels alone, as many examples: from scratch, and from slices of the teacher."""
+        """On labels alone, from scratch and from slices of the teacher: for as many epochs, and as many examples."""
         for head in {trial.id: trial for trial in self.heads.values()}.values():
-            yield Job(name=f"alone-scratch-{head.id}", routine="train", config=self._scratch(head), test=True)
-            config = {**self._sliced(head), **_LABELS, "epochs": self._as_many(head)}
-            yield Job(name=f"alone-slices-{head.id}", routine="distill", config=config, test=True)
+            for epochs in sorted({float(self._stage(head)["epochs"]), self._as_many(head)}):
+                config = {**self._scratch(head), "epochs": epochs}
+                yield Job(name=f"alone-scratch-{head.id}-{epochs:g}", routine="train", config=config, test=True)
+                config = {**self._sliced(head), **_LABELS, "epochs": epochs}
+                yield Job(name=f"alone-slices-{head.id}-{epochs:g}", routine="distill", config=config, test=True)
 
     def _independent(self) -> Iterator[Job]:
         """Slices of the teacher, each trained for its share of what supernet and search cost, besides."""
@@ -135,7 +137,7 @@ class Trainings:
     def _scratch(self, trial: Trial) -> Json:
         whole = self.run.settings(trial)
         kept: Json = {name: whole[name] for name in ("task", "batch_size") if name in whole}
-        return {**self._shape(trial), **kept, **_FROM_SCRATCH, "epochs": self._as_many(trial)}
+        return {**self._shape(trial), **kept, **_FROM_SCRATCH}
 
 
 def spread(accuracies: Sequence[float]) -> Json:

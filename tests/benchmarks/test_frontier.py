@@ -74,6 +74,9 @@ def test_what_is_missing_is_told_in_one_line(tmp_path, capsys):
         f"run {tmp_path} is not there; finish it, or give the folder of another with --run" in capsys.readouterr().err
     )
     assert not (tmp_path / "w").exists()
+    (tmp_path / "run.json").write_text('{"run": "one"}')
+    assert frontier.main(["--out", str(tmp_path), "--run", "two", "--parts", "pick"]) == 2
+    assert f"--run is two, must be one, which {tmp_path} is of; give another --out" in capsys.readouterr().err
 
 
 class Texts:
@@ -161,6 +164,8 @@ def test_trainings_beside_the_picks(run, monkeypatch):
     assert (slices["student"], slices["epochs"], slices["n_layers"], slices["d_model"]) == ("slices", 6.2, 1, 8)
     assert "n_heads" not in slices  # as many as the teacher has
     assert jobs["without-transfer-final-001"].config["epochs"] == 16  # four texts for one that is labelled
+    assert {name for name in jobs if "scratch" in name} == {"alone-scratch-final-001-4", "alone-scratch-final-001-16"}
+    assert jobs["alone-slices-final-001-16"].config["soft_weight"] == 0
     assert jobs["without-supernet-final-001"].config["epochs"] == 4
     assert {name for name in jobs if name.startswith("seed-teacher")} == {"seed-teacher-000-1", "seed-teacher-000-2"}
     assert jobs["trained-search-000"].needs == {"inherited-search-000"}
@@ -206,7 +211,7 @@ def test_everything_at_its_smallest(tmp_path, monkeypatch, capsys):
     assert artifact["size_ratio"] > 10
     assert found["failed"] == {}
     assert len(found["seeds"]["final-000"]["accuracies"]) == 3
-    assert set(found["alone"]) == {"scratch-final-000", "slices-final-000"}
+    assert set(found["alone"]) == {"scratch-final-000-1", "slices-final-000-1"}
     assert set(found["ablations"]) == {"slices-final-000", "supernet-final-000"}
     assert set(found["hypernymy"]) == {"classical", "teacher", "final-000"}
     assert found["tau"]["subnets"] == 2

@@ -38,8 +38,9 @@ def test_jobs_wait_for_each_other_and_are_not_done_twice(jobs, tmp_path):
     assert set(found) == {"teacher", "small"}
     assert 0 <= found["small"]["test_accuracy"] <= 1
     assert found["small"]["training_flops"] > 3 * 48 * found["small"]["flops"] / 2
-    (fault,) = [line for line in lines(out) if "error" in line]
-    assert fault == {"name": "large", "error": "Infeasible: n_layers is 9, must be at most the teacher's 4; lower it"}
+    first, second = [line for line in lines(out) if "error" in line]
+    assert second == {"name": "after", "error": "it needs large, which failed"}
+    assert first == {"name": "large", "error": "Infeasible: n_layers is 9, must be at most the teacher's 4; lower it"}
     before = (out / frontier_jobs.LOG).read_bytes()
     assert run([jobs[0], jobs[2]], out, processes=1, device="cpu") == []
     assert (out / frontier_jobs.LOG).read_bytes() == before
