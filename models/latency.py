@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,9 @@ class Target(BaseModel):
     runtime: str = Field("onnxruntime", description="onnxruntime")
     threads: int = Field(1, ge=1, description="threads of the runtime")
     batch: int = Field(1, ge=1, description="inputs predicted at once")
+    precision: Literal["fp32", "int8"] = Field(
+        "fp32", description="what the layers are in that a search measures; what is shipped, the finalists say"
+    )
 
     @field_validator("device", "runtime")
     @classmethod

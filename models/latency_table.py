@@ -25,6 +25,7 @@ from models.encoder import Classifier
 from models.export import random_feeds, to_onnx
 from models.latency import Target, batches_like, measure_model
 from models.latency_parts import Part, megabytes, memory_parts, parts, stack, work
+from models.quantize import quantized
 
 ROUNDS = 3
 # What an exported graph depends on: figures of other code do not count.
@@ -38,6 +39,7 @@ CODE = (
     "latency_parts",
     "linear",
     "positions",
+    "quantize",
     "symbolics",
 )
 
@@ -140,7 +142,7 @@ class LayerTable:
         self._store()
 
     def _time(self, model: Classifier) -> tuple[float, bool]:
-        data = to_onnx(model, random_feeds(model.signature, self.batches[0], 0))
+        data = quantized(to_onnx(model, random_feeds(model.signature, self.batches[0], 0)), self.target.precision)
         timing = measure_model(data, model.signature, self.batches, self.target, ROUNDS)
         return timing.p50_ms, timing.quiet
 

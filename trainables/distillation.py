@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 from torch import nn
@@ -34,6 +34,10 @@ class DistillConfig(TrainConfig, LessonSettings):
         "important heads, units and hidden dimensions, as many as given; else the folder of a checkpoint or artifact, "
         "whose embedding is factored where embedding_rank is less than its rank",
     )
+    like: str | None = Field(
+        default=None,
+        description="folder of a checkpoint or artifact: slices have as many layers, hidden dimensions, heads, units",
+    )
     importance: Kind = Field(default="taylor", description="what slices are chosen by (see models.importance)")
     freeze_embeddings: bool = Field(default=False, description="whether the token embeddings stay as they begin")
     hidden_weight: float = Field(default=0.0, ge=0, description="of all matches of hidden states")
@@ -55,6 +59,8 @@ class DistillConfig(TrainConfig, LessonSettings):
 
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
+        if self.like is not None:
+            self._check_like(self.like)
         if self.student == "scratch":
             return self
         free = {"dropout", *(students.SIZES if self.student == "slices" else ("embedding_rank",))}
@@ -67,12 +73,28 @@ class DistillConfig(TrainConfig, LessonSettings):
             )
         return self
 
+    def _check_like(self, like: str) -> None:
+        what = f"like is {like!r}, which gives slices their sizes"
+        if self.student != "slices":
+            raise ValueError(f"{what}; set student to slices, or leave it out")
+        if given := sorted(self.model_fields_set & students.OF_LAYERS):
+            raise ValueError(f"{what}; leave out {', '.join(given)}")
+
+
+def sizes(config: DistillConfig, cache: Path) -> dict[str, Any]:
+    """What a student that begins with a teacher's or another's weights is to have less of. Raises ValueError."""
+    given = config.model_dump(include=config.model_fields_set & {*students.SIZES})
+    if config.like is None:
+        return given
+    like = teacher.read(config.like, cache, "like").architecture
+    return {**like.model_dump(include=students.OF_LAYERS), **given}
+
 
 def architecture(config: DistillConfig, found: Teacher, cache: Path) -> Architecture | Own:
     """What a config's student is built from."""
     if config.student == "scratch":
         return Train.architecture(config)
-    given = config.model_dump(include=config.model_fields_set & {*students.SIZES})
+    given = sizes(config, cache)
     dropout = config.model_dump(include=config.model_fields_set & {"dropout"})
     if config.student == "slices":
         begun = students.shape(found.architecture, given)
@@ -92,7 +114,7 @@ def student(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> n
 
 def _begun(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> Classifier:
     """With the weights of the teacher's slices, or of another checkpoint, and the config's own dropout."""
-    given = config.model_dump(include=config.model_fields_set & {*students.SIZES})
+    given = sizes(config, cache)
     if config.student == "slices":
         like = students.slices(found, given, students.scores(found, data, config.importance, cache))
     else:

@@ -14,6 +14,7 @@ from models.architecture import Architecture, parse_signature
 from models.export import random_feeds, to_onnx
 from models.latency import Target, batches_like, measure_model
 from models.latency_table import LayerTable
+from models.quantize import quantized
 from tasks.task import Data
 from trainables import routine
 from trainables.data import prepare
@@ -73,7 +74,8 @@ def measured(table: Json, model: nn.Module, data: Data) -> float:
     target = parse(Target, table["target"], "target")
     signature = parse_signature(data.signature)
     batches = batches_like(data.splits["validation"].lengths, target.batch)
-    return measure_model(to_onnx(model, random_feeds(signature, batches[0], 0)), signature, batches, target).p50_ms
+    data = quantized(to_onnx(model, random_feeds(signature, batches[0], 0)), target.precision)
+    return measure_model(data, signature, batches, target).p50_ms
 
 
 def _architecture(config: Json) -> Any:

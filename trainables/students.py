@@ -26,6 +26,7 @@ from trainables.loop import on_device
 from trainables.teacher import Teacher
 
 SIZES = ("n_layers", "d_model", "n_heads", "d_ff", "embedding_rank")  # what a slice may have less of
+OF_LAYERS = {"n_layers", "d_model", "n_heads", "d_ff"}
 PER_LAYER = {"n_heads", "d_ff"}
 _SCORED, _AT_ONCE = 512, 64  # training examples that tell what is important
 _FILE = "scores.safetensors"
