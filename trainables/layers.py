@@ -74,8 +74,8 @@ def measured(table: Json, model: nn.Module, data: Data) -> float:
     target = parse(Target, table["target"], "target")
     signature = parse_signature(data.signature)
     batches = batches_like(data.splits["validation"].lengths, target.batch)
-    data = quantized(to_onnx(model, random_feeds(signature, batches[0], 0)), target.precision)
-    return measure_model(data, signature, batches, target).p50_ms
+    exported = quantized(to_onnx(model, random_feeds(signature, batches[0], 0)), target.precision)
+    return measure_model(exported, signature, batches, target).p50_ms
 
 
 def _architecture(config: Json) -> Any:
