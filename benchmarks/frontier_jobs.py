@@ -15,6 +15,7 @@ import math
 import multiprocessing
 import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -174,12 +175,21 @@ def _work(job: Job, folder: Path, device: str) -> None:
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         for line in _train(job, folder, device):
             _say(folder, {"name": job.name, **line})
     except Exception as error:  # noqa: BLE001  whatever it is, the other jobs go on
         traceback.print_exc()
         _say(folder, {"name": job.name, "error": " ".join(f"{type(error).__name__}: {error}".split())})
+
+
+def _end_with_parent() -> None:
+    """Also where that was killed: nobody waits for this one then."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _train(job: Job, folder: Path, device: str) -> Iterator[Json]:

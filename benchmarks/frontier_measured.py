@@ -21,6 +21,7 @@ from models.encoder import build
 from models.export import random_feeds, to_onnx
 from models.latency import Target, measure_model
 from models.latency_table import LayerTable
+from models.quantize import quantized
 from trainables import checkpoint, routine
 from trainables.data import default_cache
 from trainables.loop import logits
@@ -93,8 +94,8 @@ def classical(run: Finished, place: str) -> Json:
 def table(run: Finished, subnets: int, rounds: int) -> Json:
     """Of random subnets, what the table of their layers predicts beside what they take; how many are scored a minute.
 
-    Layers are measured for these subnets alone, as a search does for those it draws. Latency: float32, batch 1,
-    lengths of validation, as a search compares them.
+    Layers are measured for these subnets alone, as a search does for those it draws. Latency is what a search compares:
+    in the target's precision and batch, on lengths of validation.
     """
     trials = _drawn(run.trials("subnet"), subnets)
     shapes = [Architecture(**checkpoint_of(run, trial)) for trial in trials]
@@ -183,7 +184,8 @@ def _drawn(trials: list[Trial], n: int) -> list[Trial]:
 def _alone(shape: Architecture, signature: Json, layers: LayerTable, rounds: int) -> Json:
     torch.manual_seed(0)
     parsed = parse_signature(signature)
-    data = to_onnx(build(shape, signature).eval(), random_feeds(parsed, [5, 3], 0))
+    whole = to_onnx(build(shape, signature).eval(), random_feeds(parsed, [5, 3], 0))
+    data = quantized(whole, layers.target.precision)
     timing = measure_model(data, parsed, layers.batches, layers.target, rounds)
     return {"measured_ms": timing.p50_ms, "quiet": timing.quiet, "params": cost.params(shape, signature)}
 

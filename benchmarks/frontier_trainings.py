@@ -86,11 +86,11 @@ class Trainings:
             changes["augmentation"] = {**whole, **used}
         if whole.get("transfer"):
             changes["transfer"] = {**whole, "transfer": None, "epochs": self._as_many(head)}
-        taught = {name: value for name, value in whole.items() if name not in SIZES}
+        taught = {name: value for name, value in whole.items() if name not in (*SIZES, "like")}
         changes["slices"] = {**taught, **self._shape(head), **_FROM_SCRATCH, "student": "scratch"}
         for name, config in changes.items():
             yield Job(name=f"without-{name}-{head.id}", routine="distill", config=config, test=True)
-        for elastic in [trial for trial in (*self.heads.values(), *self._elastic()) if trial in self._elastic()][:1]:
+        for elastic in [trial for trial in (*self.heads.values(), *self._elastic()) if self._inherits(trial)][:1]:
             config = self._sliced(elastic)
             yield Job(name=f"without-supernet-{elastic.id}", routine="distill", config=config, test=True)
 
@@ -103,7 +103,8 @@ class Trainings:
         for place in sorted(rng.permutation(len(found))[: self.subnets]):
             trial = found[place]
             yield Job(name=f"inherited-{trial.id}", routine="subnet", config=self.run.settings(trial), save=True)
-            config = {**self.run.settings(final[0]), "student": f"jobs.inherited-{trial.id}"}
+            option = self._stage(final[0])["each"]["option"]
+            config = {**self.run.settings(final[0]), option: f"jobs.inherited-{trial.id}"}
             yield Job(name=f"trained-{trial.id}", routine="distill", config=config)
 
     def stretch(self) -> float:
@@ -122,6 +123,10 @@ class Trainings:
         """The picked students that come from the supernet."""
         return [trial for trial in self.students if self._stage(trial)["each"]]
 
+    def _inherits(self, trial: Trial) -> bool:
+        """Whether it began with the supernet's weights, not only in a shape that was searched by them."""
+        return trial in self._elastic() and self.run.settings(trial)["student"] != "slices"
+
     def _stage(self, trial: Trial) -> Json:
         return dict(next(stage for stage in self.run.spec["stages"] if stage["name"] == trial.stage))
 
@@ -132,7 +137,7 @@ class Trainings:
         """A trial's settings, but begun as slices of the teacher of its own shape."""
         shape, whole = self._shape(trial), self._shape(self.run.teacher)
         sizes = {name: shape[name] for name in SIZES if shape[name] != whole[name] and shape[name] is not None}
-        return {**self.run.settings(trial), **sizes, "student": "slices"}
+        return {**self.run.settings(trial), **sizes, "student": "slices", "like": None}
 
     def _scratch(self, trial: Trial) -> Json:
         whole = self.run.settings(trial)

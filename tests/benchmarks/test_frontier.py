@@ -100,7 +100,7 @@ def run(monkeypatch, tmp_path):
             "options": {"supernet": "stages.supernet", "examples": 80},
             "epochs": 1,
         },
-        {"name": "final", "routine": "distill", "options": common, "epochs": 4, "each": {"stage": "search"}},
+        {"name": "final", "routine": "distill", "options": common, "epochs": 4, "each": {"option": "student"}},
     ]
     spec = {
         "task": {"name": "t"},
@@ -171,6 +171,21 @@ def test_trainings_beside_the_picks(run, monkeypatch):
     assert jobs["trained-search-000"].needs == {"inherited-search-000"}
     assert not any(name.startswith("without-augmentation") for name in jobs)  # the run has none
     frontier_jobs.check(list(jobs.values()))
+
+
+def test_a_student_of_a_searched_shape_that_began_as_slices_has_no_supernet_to_do_without(run, monkeypatch):
+    shape = {"n_layers": 1, "d_model": 8, "n_heads": 2, "d_ff": 16, "embedding_rank": 4}
+    shapes = {"final": shape, "teacher": {**shape, "n_layers": 6}}
+    monkeypatch.setattr(frontier_trainings.Trainings, "_shape", lambda self, trial: shapes[trial.stage])
+    run.spec["stages"][-1] |= {"each": {"option": "like"}}
+    run.trial("final-000").config.update(student="slices", like="stages.search.0")
+    beside = frontier_trainings.Trainings(run, ["final-000"], {"0.99": "final-000", "0.97": None}, subnets=1)
+    jobs = {job.name: job.config for job in beside.jobs()}
+    assert not any(name.startswith("without-supernet") for name in jobs)
+    assert (jobs["independent-final-000"]["like"], jobs["independent-final-000"]["n_layers"]) == (None, 1)
+    assert "like" not in jobs["without-slices-final-000"]
+    (trained,) = [config for name, config in jobs.items() if name.startswith("trained-")]
+    assert (trained["student"], trained["like"][:20]) == ("slices", "jobs.inherited-searc")
 
 
 def minilm():

@@ -1,7 +1,11 @@
 """Many trainings at once: what is finished is not done again, what fails says why, and the others go on."""
 
 import json
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 
 from benchmarks import frontier_jobs
@@ -64,6 +68,43 @@ def test_a_line_cut_short_hides_no_other(tmp_path):
     assert run([Job(name="a", routine="train", config={})], tmp_path, processes=1, device="cpu") == []
     frontier_jobs._say(tmp_path, {"name": "c", "done": True})
     assert set(done(tmp_path)) == {"a", "c"}
+
+
+ENDLESS = """
+import os, pathlib, time
+from pydantic import BaseModel
+class Endless:
+    class Config(BaseModel):
+        place: str
+    def __init__(self, config, workspace):
+        self.place = pathlib.Path(config.place)
+    def advance(self):
+        self.place.write_text(str(os.getpid()))
+        time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_job_ends_with_a_killed_parent(tmp_path):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    place = tmp_path / "pid"
+    job = {"name": "a", "routine": f"{tmp_path}/endless.py:Endless", "config": {"place": str(place)}}
+    (tmp_path / "jobs.json").write_text(json.dumps([job]))
+    command = [sys.executable, "-m", "benchmarks.frontier_jobs", str(tmp_path / "jobs.json"), "--out", str(tmp_path)]
+    parent = subprocess.Popen(command)
+    try:
+        wait(lambda: place.exists() and place.read_text())
+    finally:
+        parent.kill()
+        parent.wait()
+    wait(lambda: not psutil.pid_exists(int(place.read_text())))
+
+
+def wait(done):
+    end = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
