@@ -56,7 +56,9 @@ def figures(run: Finished, parts: Mapping[str, Json]) -> Json:
         "seeds": _seeds(rows, jobs),
         "alone": _tested(jobs, "alone-"),
         "independent": _independent(rows, jobs),
-        "ablations": _tested(jobs, "without-"),
+        "ablations": {
+            name: job["test_accuracy"] for name, job in jobs.items() if name.startswith(("without-", "from-"))
+        },
         "tau": tau(jobs),
         "table": {name: value for name, value in parts["table"].items() if name in _TABLE}
         if "table" in parts

@@ -109,7 +109,7 @@ def _pairs(found: Json) -> str:
 
 def _alone_rows(found: Json) -> str:
     both = {f"labels alone, {name}": x for name, x in found["alone"].items()}
-    both |= {f"without {name}": x for name, x in found["ablations"].items()}
+    both |= found["ablations"]
     return _section("Ablations, one seed (test, float32)", ["training (trial, epochs)", "test"], _scores(both))
 
 

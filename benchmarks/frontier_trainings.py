@@ -90,6 +90,9 @@ class Trainings:
         changes["slices"] = {**taught, **self._shape(head), **_FROM_SCRATCH, "student": "scratch"}
         for name, config in changes.items():
             yield Job(name=f"without-{name}-{head.id}", routine="distill", config=config, test=True)
+        if like := whole.get("like"):  # a searched shape, begun as slices: with the weights of its subnet instead
+            config = {**whole, "student": like, "like": None}
+            yield Job(name=f"from-supernet-{head.id}", routine="distill", config=config, test=True)
         for elastic in [trial for trial in (*self.heads.values(), *self._elastic()) if self._inherits(trial)][:1]:
             config = self._sliced(elastic)
             yield Job(name=f"without-supernet-{elastic.id}", routine="distill", config=config, test=True)

@@ -184,6 +184,7 @@ def test_a_student_of_a_searched_shape_that_began_as_slices_has_no_supernet_to_d
     assert not any(name.startswith("without-supernet") for name in jobs)
     assert (jobs["independent-final-000"]["like"], jobs["independent-final-000"]["n_layers"]) == (None, 1)
     assert "like" not in jobs["without-slices-final-000"]
+    assert jobs["from-supernet-final-000"]["student"].endswith("trials/search-0")
     (trained,) = [config for name, config in jobs.items() if name.startswith("trained-")]
     assert (trained["student"], trained["like"][:20]) == ("slices", "jobs.inherited-searc")
 
@@ -227,7 +228,7 @@ def test_everything_at_its_smallest(tmp_path, monkeypatch, capsys):
     assert found["failed"] == {}
     assert len(found["seeds"]["final-000"]["accuracies"]) == 3
     assert set(found["alone"]) == {"scratch-final-000-1", "slices-final-000-1"}
-    assert set(found["ablations"]) == {"slices-final-000", "supernet-final-000"}
+    assert set(found["ablations"]) == {"without-slices-final-000", "from-supernet-final-000"}
     assert set(found["hypernymy"]) == {"classical", "teacher", "final-000"}
     assert found["tau"]["subnets"] == 2
     # An independent student gets what the supernet and the search cost, too; batches are whole.
