@@ -3,6 +3,7 @@ import json
 import os
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from pydantic import ValidationError
@@ -22,7 +23,8 @@ pinnable = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the 
 
 
 def test_target_by_default_is_one_thread_of_onnxruntime_on_the_cpu():
-    assert Target().model_dump() == {"device": "cpu", "runtime": "onnxruntime", "threads": 1, "batch": 1}
+    default = {"device": "cpu", "runtime": "onnxruntime", "threads": 1, "batch": 1, "precision": "fp32"}
+    assert Target().model_dump() == default
 
 
 def test_target_names_what_is_supported_for_every_fault():
@@ -323,6 +325,18 @@ def test_a_table_of_real_sessions(tmp_path, monkeypatch, signature, patch):
     assert table.measure([architecture], signature) == 3
     assert all(part["ms"] > 0 for part in table.parts.values())
     assert table.predict(architecture, signature) == pytest.approx(sum(part["ms"] for part in table.parts.values()))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_layers_are_measured_in_the_precision_of_the_target(tmp_path, monkeypatch, precision):
+    seen = []
+    monkeypatch.setattr(latency_table, "measure_model", lambda data, *_: seen.append(data) or Timing(1.0, 1.0, True))
+    architecture = Architecture(n_layers=1, d_model=32, n_heads=1, d_head=32, d_ff=32)
+    LayerTable(tmp_path, Target(precision=precision), LENGTHS).measure([architecture], TOKENS)
+    assert len(seen) == 2
+    for data in seen:
+        kinds = {node.op_type for node in onnx.load_from_string(data).graph.node}
+        assert ("DynamicQuantizeLinear" in kinds) == (precision == "int8")
 
 
 def test_measuring_leaves_the_random_state_alone(tmp_path, stopwatch):

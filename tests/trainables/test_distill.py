@@ -234,6 +234,21 @@ def test_slices_know_what_the_teacher_knows(distill):
     assert (logits.argmax(1) == said.argmax(1)).float().mean() >= 0.9
 
 
+def test_slices_of_the_sizes_of_another_network(distill, tmp_path):
+    """Its sizes alone: the weights are the teacher's."""
+    sizes = {"n_layers": 2, "n_heads": 1, "d_ff": 8, "d_model": 12}
+    other = distill(student="slices", **sizes)
+    expected = {name: value.clone() for name, value in other.model.state_dict().items()}
+    other.advance()
+    other.save(tmp_path)
+    routine = distill(student="slices", like=str(tmp_path))
+    assert routine.model.architecture == other.model.architecture == Distill.architecture(routine.config)
+    for name, value in routine.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name])
+    narrow = distill(student="slices", like=str(tmp_path), embedding_rank=4)
+    assert narrow.model.architecture == other.model.architecture.model_copy(update={"embedding_rank": 4})
+
+
 def test_goes_on_from_a_checkpoint(distill, tmp_path):
     first = distill(student="slices", n_layers=2)
     first.advance()
@@ -343,6 +358,14 @@ def test_other_data_and_a_bad_rate_are_told_at_once(distill):
         (
             {"student": "trials/x", "d_ff": 8},
             "student is 'trials/x', which takes all but dropout, embedding_rank from that folder; leave out d_ff",
+        ),
+        (
+            {"student": "scratch", "like": "trials/x", **SMALL},
+            "like is 'trials/x', which gives slices their sizes; set student to slices, or leave it out",
+        ),
+        (
+            {"student": "slices", "like": "trials/x", "n_layers": 1, "d_ff": 8},
+            "like is 'trials/x', which gives slices their sizes; leave out d_ff, n_layers",
         ),
         ({"temprature": 2}, "distill has no 'temprature'; did you mean 'temperature'?"),
         ({"temperature": 0}, "distill.temperature must be above 0, got 0"),
