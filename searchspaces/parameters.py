@@ -18,6 +18,9 @@ Parameter = Hyperparameter[Any, Any]
 
 # Enough digits for any rate, few enough to read: 0.000312346, not 0.00031234567890123.
 _DIGITS = 6
+# Two far and two near neighbours of a range, as standard deviations on its scale; SMAC's local search (Hutter et al.
+# 2011, LION) has four at 0.2.
+_NEAR = (0.2, 0.2, 0.05, 0.05)
 
 
 def plain(value: Any) -> Any:
@@ -71,6 +74,62 @@ def number(parameter: Parameter, given: Any) -> float:
     if not _is_number(given, whole=isinstance(parameter, IntegerHyperparameter)) or not lower <= given <= upper:
         raise ValueError(rule)
     return float(parameter.to_vector(given))
+
+
+def unit(parameter: Parameter, given: Any) -> float:
+    """The value in [0, 1]: on the range's own scale (a log range's is a log), or of n choices the k-th as k / n."""
+    values = choices(parameter)
+    if isinstance(parameter, Constant):
+        return 0.0
+    return number(parameter, given) / (len(values) if values else 1)
+
+
+def nearest_number(parameter: Parameter, share: float) -> float:
+    """The vector's number of the value nearest to what `unit` would give; beyond an end, the end."""
+    values = choices(parameter)
+    if values is None:
+        return _rounded(parameter, share)
+    index = min(max(round(share * len(values)), 0), len(values) - 1)
+    return 1.0 if isinstance(parameter, Constant) else float(index)
+
+
+def _rounded(parameter: Parameter, place: float) -> float:
+    """The vector's number of a value that a trial can get, nearest to a place on a range."""
+    return number(parameter, value(parameter, min(max(place, 0.0), 1.0)))
+
+
+def neighbours(parameter: Parameter, place: float, random: np.random.RandomState) -> list[float]:
+    """The vector's numbers of all other choices, the next ordinals and integers, a few drawn near on a range."""
+    values = choices(parameter)
+    if isinstance(parameter, OrdinalHyperparameter):
+        found = [place - 1, place + 1]
+    elif values is not None:
+        found = [float(index) for index in range(len(values))] if len(values) > 1 else []
+    else:
+        found = [_rounded(parameter, place + random.normal(0, width)) for width in _NEAR]
+        if isinstance(parameter, IntegerHyperparameter):
+            at, (lower, upper) = value(parameter, place), bounds(parameter)
+            found += [number(parameter, other) for other in (at - 1, at + 1) if lower <= other <= upper]
+    last = 1.0 if values is None else len(values) - 1
+    return [other for other in dict.fromkeys(found) if other != place and 0 <= other <= last]
+
+
+def drawn(parameter: Parameter, random: np.random.RandomState) -> float:
+    """The vector's number of a value drawn as declared."""
+    if isinstance(parameter, Constant):
+        return 1.0
+    place = float(parameter.sample_vector(seed=random))
+    return _rounded(parameter, place) if choices(parameter) is None else place
+
+
+def steps(parameter: Parameter, count: int) -> list[float]:
+    """Vector's numbers of all choices, or of up to `count` values of a range, evenly on its scale with both ends."""
+    values = choices(parameter)
+    if values is not None:
+        return [number(parameter, entry) for entry in values]
+    if count == 1:
+        return [default(parameter)]
+    return list(dict.fromkeys(_rounded(parameter, k / (count - 1)) for k in range(count)))
 
 
 def _is_number(given: Any, whole: bool) -> bool:

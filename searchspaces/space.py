@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ Point = dict[str, Any]
 Vector = restriction.Vector
 
 _COUNTED = 10_000
+# So often one parameter is drawn anew until the point is another and legal.
+_REDRAWS = 100
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -65,9 +67,7 @@ class Space:
 
     def draw(self, seed: int, index: int) -> Point:
         """Random point number `index`: depends on (seed, index) alone, not on what was drawn before."""
-        digest = hashlib.sha256(f"{seed} draw {index}".encode()).digest()
-        words = np.frombuffer(digest, dtype=np.uint32)
-        self._free.random = np.random.RandomState(words)
+        self._free.random = _random(f"{seed} draw {index}")
         for _ in range(restriction.DRAWS):
             point = self._point(self._free.sample_configuration().get_array())
             if self.legal(point):  # no clause forbids it, and rounding a float did not cross a condition's bound
@@ -111,6 +111,81 @@ class Space:
             return self.point(config).keys() == config.keys()
         except SpaceError:
             return False
+
+    def unit(self, point: Mapping[str, Any]) -> dict[str, float]:
+        """The point's parameters in [0, 1]: ranges on their own scale (log ranges are logs), choice k of n as k / n."""
+        return {name: parameters.unit(self.configspace[name], value) for name, value in point.items()}
+
+    def from_unit(self, numbers: Mapping[str, float], path: str = "unit") -> Point:
+        """The nearest point to such numbers: those of inactive parameters are left out, missing ones take defaults.
+
+        Raises SpaceError: a name the space lacks, a number that is none, a clause that forbids the point.
+        """
+        faults = [f"{path}.{name}: {self._no(name)}" for name in numbers if name not in self.configspace]
+        faults += [f"{path}.{name} must be a number, got {n}" for name, n in numbers.items() if not math.isfinite(n)]
+        if faults:
+            raise SpaceError(sorted(faults))
+        known = self.configspace
+        vector = self._completed({name: parameters.nearest_number(known[name], n) for name, n in numbers.items()})
+        if clause := self._forbidden(vector):
+            raise SpaceError([f"{path}: the space forbids {clause}"])
+        return self._point(vector)
+
+    def neighbours(self, point: Mapping[str, Any], seed: int, index: int) -> list[Point]:
+        """Legal points that differ in one parameter, and in what becomes active (at its default) or inactive by it.
+
+        All other choices, the next ordinals and integers, a few values near by on a range; in an order, and with near
+        values, that depend on (seed, index).
+        """
+        random = _random(f"{seed} neighbours {index}")
+        numbers = self._places(point)
+        moved = [
+            self._completed({**numbers, name: other})
+            for name, place in numbers.items()
+            for other in parameters.neighbours(self.configspace[name], place, random)
+        ]
+        found = [self._point(vector) for vector in moved if not self._forbidden(vector)]
+        return [found[place] for place in random.permutation(len(found))]
+
+    def changed(self, point: Mapping[str, Any], name: str, seed: int, index: int) -> Point:
+        """The point with one of its parameters drawn anew, never the same; what becomes active by it is drawn too.
+
+        Raises SpaceError where the parameter is inactive, or no other value is legal.
+        """
+        random = _random(f"{seed} change {name} {index}")
+        numbers = self._places(point)
+        if name not in numbers:
+            raise SpaceError([f"change.{name}: {self._idle(name) if name in self.configspace else self._no(name)}"])
+        anew = [other for other in self.names if other == name or other not in numbers]
+        for _ in range(_REDRAWS):
+            places = {**numbers, **{other: parameters.drawn(self.configspace[other], random) for other in anew}}
+            vector = self._completed(places)
+            if places[name] != numbers[name] and not self._forbidden(vector):
+                return self._point(vector)
+        raise SpaceError([f"change.{name}: no other value is legal beside the rest of the point"])
+
+    def grid(self, steps: int) -> Iterator[Point]:
+        """Every legal point once, the last parameter changing fastest: all choices, ranges in up to `steps` values.
+
+        One step is the default; more are even on the range's scale, with both ends.
+        """
+        if steps < 1:
+            raise SpaceError([f"steps must be at least 1, got {steps}"])
+        ranges = [parameters.steps(parameter, steps) for parameter in self.configspace.values()]
+        return self._grid(np.full(len(ranges), np.nan), 0, ranges)
+
+    def _grid(self, vector: Vector, index: int, ranges: Sequence[Sequence[float]]) -> Iterator[Point]:
+        if index == len(ranges):
+            yield self._point(vector)
+            return
+        for place in ranges[index] if self._active(vector, self.names[index]) else [math.nan]:
+            vector[index] = place
+            if not self._forbidden(vector):  # what the first parameters break no later one mends
+                yield from self._grid(vector, index + 1, ranges)
+        vector[index] = math.nan
+
+    def _places(self, point: Mapping[str, Any]) -> dict[str, float]:
+        return {name: parameters.number(self.configspace[name], value) for name, value in point.items()}
 
     def size(self) -> float:
         """Number of points: an int; above 10,000 and with conditions or clauses an upper bound; inf for floats."""
@@ -183,10 +258,12 @@ class Space:
         """Parents before children: the given number or the default where active, NaN elsewhere."""
         vector = np.full(len(self.configspace), np.nan)
         for index, (name, parameter) in enumerate(self.configspace.items()):
-            conditions = self.configspace.parent_conditions_of[name]
-            if all(condition.satisfied_by_vector(vector) for condition in conditions):
-                vector[index] = numbers.get(name, parameters.default(parameter))
+            if self._active(vector, name):
+                vector[index] = numbers[name] if name in numbers else parameters.default(parameter)
         return vector
+
+    def _active(self, vector: Vector, name: str) -> bool:
+        return all(condition.satisfied_by_vector(vector) for condition in self.configspace.parent_conditions_of[name])
 
     def _forbidden(self, vector: Vector) -> str:
         return next((_clause(c) for c in self.configspace.forbidden_clauses if restriction.forbids(c, vector)), "")
@@ -196,6 +273,11 @@ class Space:
         return {
             name: parameters.value(parameter, entry) for (name, parameter), entry in active if not math.isnan(entry)
         }
+
+
+def _random(text: str) -> np.random.RandomState:
+    """What comes of it depends on the text alone."""
+    return np.random.RandomState(np.frombuffer(hashlib.sha256(text.encode()).digest(), dtype=np.uint32))
 
 
 def _when(condition: Any) -> str:
