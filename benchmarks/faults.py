@@ -37,6 +37,7 @@ import psutil
 
 from benchmarks.machine import RESULTS, record
 from benchmarks.toy_search import CONTESTANTS, EPOCHS, ETA, PATIENCE, SECONDS, TRIALS, Play, drive, heights
+from experiments.engine import outcome
 from experiments.engine.strategies.asha import Asha
 
 MARK = "FITFORMER_BENCHMARK"
@@ -164,7 +165,8 @@ def replayed(lines: list[Line]) -> tuple[set[int], int]:
         trial = heights().index(line["height"])
         count += trial in stopped
         bad = not math.isfinite(line["score"])
-        if trial not in stopped and (bad or asha.judge(trial, line["epoch"], line["score"]) == "stop"):
+        found = outcome.Outcome((line["score"],))
+        if trial not in stopped and (bad or asha.judge(trial, line["epoch"], found) == "stop"):
             stopped.add(trial)
     return stopped, count
 

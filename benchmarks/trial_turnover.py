@@ -30,6 +30,7 @@ from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director, Stage
 from experiments.engine.events import Segment
 from experiments.engine.ledger import Ledger
+from experiments.engine.outcome import Outcome
 from experiments.engine.report.live import LiveView
 from experiments.engine.retention import Retention
 from experiments.engine.strategies.none import Unscheduled
@@ -74,7 +75,7 @@ def _strategy() -> Pair:
         first=[space.default()],
         trials=TRIALS,
         epochs=REPORTS,
-        score=lambda metrics: float(metrics["score"]),
+        outcome=lambda metrics: Outcome((float(metrics["score"]),)),
     )
 
 

@@ -24,6 +24,7 @@ from experiments.engine.director import Director, Stage
 from experiments.engine.events import from_record, to_record
 from experiments.engine.lease import Lease
 from experiments.engine.ledger import Ledger, Record, read
+from experiments.engine.outcome import Outcome
 from experiments.engine.simulator import Curve, simulate
 from experiments.engine.strategies.asha import Asha
 from experiments.engine.strategies.pair import Pair
@@ -89,7 +90,7 @@ def search() -> Director:
             first=[Heights().default()],
             trials=TRIALS,
             epochs=EPOCHS,
-            score=lambda metrics: float(metrics["score"]),
+            outcome=lambda metrics: Outcome((float(metrics["score"]),)),
         )
 
     return Director([Stage("search", "noop", plan, timed=True, watched=("score",), trials=TRIALS)])

@@ -104,10 +104,10 @@ def _check_running(found: runs.Run, name: str) -> None:
     from experiments.engine import history
 
     trials = {trial.id: trial for trial in history.fold(found.records).trials.values()}
-    running = ", ".join(trial.id for trial in trials.values() if trial.status == "running") or "none"
+    running = ", ".join(trial.id for trial in trials.values() if not trial.ended) or "none"
     if name not in trials:
         raise ValueError(f"run {found.name} has no trial {name!r}; running: {running}")
-    if trials[name].status != "running":
+    if trials[name].ended:
         raise ValueError(f"trial {name!r} has ended already ({trials[name].status}); running: {running}")
 
 

@@ -118,7 +118,7 @@ class Bridge:
         report = Reported(number, **json.loads(result["reported"]))
         self._nodes[number] = report.node
         verdict = self.record(report)
-        if verdict == "stop":
+        if verdict != "continue":
             self._forget(number)
         return verdict
 
@@ -162,7 +162,7 @@ class Bridge:
                 self._cancel(news.trial)
 
     def _cancel(self, name: str) -> None:
-        running = (trial for trial in self.director.trials.values() if trial.status == "running")
+        running = (trial for trial in self.director.trials.values() if not trial.ended)
         trial = next((trial for trial in running if trial.id == name), None)
         if trial is None:
             return  # it has come to its end in the meantime
@@ -265,7 +265,7 @@ class SegmentScheduler(TrialScheduler):
 
     def on_trial_result(self, tune_controller: TuneController, trial: RayTrial, result: dict[str, Any]) -> str:
         verdict = self._bridge.result(trial.trial_id, result)
-        return str(TrialScheduler.STOP if verdict == "stop" else TrialScheduler.CONTINUE)
+        return str(TrialScheduler.CONTINUE if verdict == "continue" else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: TuneController, trial: RayTrial) -> None:
         self._bridge.lost(trial)

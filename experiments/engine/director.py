@@ -31,6 +31,8 @@ MAX_ATTEMPTS = 3
 _MEMORY_ATTEMPTS = 2
 # Where the number of trials is open, a share of failures is said of so many at least.
 _FEWEST = 10
+_STATUSES: dict[Verdict, Status] = {"continue": "running", "pause": "paused", "stop": "stopped"}
+_VERDICTS: dict[Status, Verdict] = {"running": "continue", "paused": "pause"}
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,14 @@ class Director:
     def _segment(self, stage: Stage, proposal: Proposal) -> Segment:
         start = None
         if proposal.start is not None:
-            start = self.trials[stage.name, proposal.start[0]].checkpoint
-        return Segment(len(self.segments), stage.name, proposal.trial, 0, proposal.config, proposal.epochs, start)
+            start = self.trials[stage.name, proposal.start].checkpoint
+        number, epochs = len(self.segments), proposal.epochs
+        return Segment(number, stage.name, proposal.trial, 0, proposal.config, epochs, start, proposal.refused)
 
     def _retry(self, trial: Trial) -> Segment:
         last = self.segments[self._newest[trial.stage, trial.number]]
-        return replace(last, number=len(self.segments), attempt=trial.attempts, start=trial.checkpoint or last.start)
+        start = trial.checkpoint or last.start
+        return replace(last, number=len(self.segments), attempt=trial.attempts, start=start, refused=())
 
     # What happened
 
@@ -145,11 +149,12 @@ class Director:
         recorded: what was decided when the event happened. It is applied then; what this code would have decided is
         returned all the same.
         """
+        verdict: Verdict = "continue"
         match event:
             case Started():
                 self._started(event.segment)
             case Reported():
-                return self._reported(event, recorded)
+                verdict = self._reported(event, recorded)
             case Failed():
                 trial = self._leave(event.segment)
                 self._failed(event.segment, event.kind, event.reason, trace=event.trace, node=event.node)
@@ -160,7 +165,8 @@ class Director:
                 self._cancelled(event)
             case Expired():
                 self._expire(event)
-        return "continue"
+        self._drop()
+        return verdict
 
     def trial_of(self, segment: int) -> Trial:
         """The trial a segment belongs to."""
@@ -189,8 +195,20 @@ class Director:
         if segment.attempt:
             self._again(self.trials[key])
             return
-        self._strategy(self.stages[segment.stage]).started(segment.trial, segment.config)
-        self.trials[key] = Trial(segment.stage, segment.trial, segment.config)
+        strategy = self._strategy(self.stages[segment.stage])
+        for config in segment.refused:
+            strategy.refused(config)
+        strategy.started(segment.trial, segment.config)
+        if key in self.trials:
+            self._resumed(self.trials[key])
+        else:
+            self.trials[key] = Trial(segment.stage, segment.trial, segment.config)
+
+    def _resumed(self, trial: Trial) -> None:
+        """A paused trial was promoted, if need be one that this code would have dropped."""
+        if trial.ended:
+            self._ended[trial.stage][trial.status] -= 1
+        trial.status, trial.reason = "running", ""
 
     def _again(self, trial: Trial) -> None:
         """A retry was handed out, if need be of a trial that this code would have given up (other limits then)."""
@@ -214,26 +232,32 @@ class Director:
         reason = bad
         if not bad:
             status, reason = self._judged(trial, event, recorded)
-        decided: Verdict = "continue" if status == "running" else "stop"
-        if (recorded or decided) == "continue":
+        decided = _VERDICTS.get(status, "stop")
+        final = recorded or decided
+        if final == "continue":
             return decided
         self._leave(event.segment)
+        if final == "pause":
+            trial.status = "paused"
+            self._strategy(self.stages[trial.stage]).paused(trial.number)
+            return decided
         if bad:
             self._failed(event.segment, "diverged", bad, node=event.node)
-        self._end(trial, "stopped" if status == "running" else status, reason)
+        self._end(trial, "stopped" if status in _VERDICTS else status, reason)
         return decided
 
     def _judged(self, trial: Trial, event: Reported, recorded: Verdict | None) -> tuple[Status, str]:
         """What becomes of a trial with a sound report: "running" where it goes on."""
         stage = self.stages[trial.stage]
         verdict = self._strategy(stage).reported(trial.number, event.epochs, event.metrics)
-        if event.epochs >= self.segments[event.segment].epochs:
+        if event.epochs >= self.segments[event.segment].epochs and verdict != "pause":
             return "completed", ""
         if self._out_of_time(stage):
             return "expired", self.expired
-        if self.given_up and recorded != "continue":  # the share that may fail is free to change between sessions
+        # The share that may fail is free to change between sessions.
+        if self.given_up and recorded in (None, "stop"):
             return "stopped", self.given_up
-        return ("stopped" if verdict == "stop" else "running"), ""
+        return _STATUSES[verdict], ""
 
     def _not_finite(self, trial: Trial) -> str:
         for name in self.stages[trial.stage].watched:
@@ -270,7 +294,7 @@ class Director:
     def _cancelled(self, event: Cancelled) -> None:
         key = (event.stage, event.trial)
         trial = self.trials[key]
-        if trial.status != "running":
+        if trial.ended:
             return
         self.in_flight -= {self._newest[key]}
         self._retries = [other for other in self._retries if other != key]
@@ -281,6 +305,17 @@ class Director:
         for key in [key for key in self._retries if self._over(self.stages[key[0]])]:
             self._retries.remove(key)
             self._end(self.trials[key], "expired", self.expired)
+        for trial in self._paused():
+            self._end(trial, "expired", self.expired)
+
+    def _paused(self) -> list[Trial]:
+        return [trial for trial in self.trials.values() if trial.status == "paused"]
+
+    def _drop(self) -> None:
+        """Ends the paused trials that their strategies gave up."""
+        for name, strategy in self._strategies.items():
+            for number in strategy.dropped():
+                self._end(self.trials[name, number], "stopped", "")
 
     def _leave(self, segment: int) -> Trial:
         self.in_flight.remove(segment)
@@ -311,3 +346,5 @@ class Director:
         waiting, self._retries = self._retries, []
         for key in waiting:
             self._end(self.trials[key], "lost", self.trials[key].failures[-1].reason)
+        for trial in self._paused():
+            self._end(trial, "stopped", self.given_up)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 Config = dict[str, Any]
 Metrics = dict[str, Any]
-Verdict = Literal["continue", "stop"]
+Verdict = Literal["continue", "stop", "pause"]
 FailureKind = Literal["error", "infeasible", "diverged"]
 LossKind = Literal["process", "memory", "node", "preempted", "hung", "storage", "driver", "time"]
 
@@ -25,7 +25,10 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Segment:
-    """One piece of work for Ray; `number` is unique in the experiment and names its folder."""
+    """One piece of work for Ray; `number` is unique in the experiment and names its folder.
+
+    `refused` are the configurations passed over on the way to this one: a constraint breaks whatever they train to.
+    """
 
     number: int
     stage: str
@@ -34,6 +37,7 @@ class Segment:
     config: Config
     epochs: float
     start: Checkpoint | None = None
+    refused: tuple[Config, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,4 +144,5 @@ def from_record(record: dict[str, Any]) -> Event | None:
 
 def _segment(values: dict[str, Any]) -> Segment:
     start = values["start"]
-    return Segment(**{**values, "start": Checkpoint(**start) if start else None})
+    refused = tuple(values.get("refused", ()))
+    return Segment(**{**values, "start": Checkpoint(**start) if start else None, "refused": refused})

@@ -1,7 +1,7 @@
 """An experiment's state read from its ledger alone: neither data nor spaces nor strategies are needed."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from experiments.engine.chain import WAY_OUT, LedgerError
@@ -18,12 +18,22 @@ class Past:
         """Nothing more: this is the past."""
         return "done"
 
+    def refused(self, config: Config) -> None:
+        """As recorded."""
+
     def started(self, trial: int, config: Config) -> None:
         """As recorded."""
 
     def reported(self, trial: int, epochs: float, metrics: Metrics) -> Verdict:
         """As recorded."""
         return "continue"
+
+    def paused(self, trial: int) -> None:
+        """As recorded."""
+
+    def dropped(self) -> Sequence[int]:
+        """Not known from the past."""
+        return ()
 
     def ended(self, trial: int, failed: bool) -> None:
         """As recorded."""

@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.engine import fingerprint, references, strategies
+from experiments.engine import asked, fingerprint, references, strategies
 from experiments.engine.director import Director, Trial
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
-from experiments.engine.frontier import score, watched
+from experiments.engine.frontier import watched
+from experiments.engine.outcome import outcome
 from experiments.engine.report.summary import CLASSICAL, FINALISTS, LAYERS, picks
 from experiments.engine.spec import Spec, Stage
 from experiments.engine.strategies import Strategy
@@ -109,18 +110,17 @@ class Plan:
         """Stages of one trial that measure layers, where a search asks for latency: one at the start, and one before
         each stage whose architectures depend on what an earlier one finds.
         """
-        if "latency_ms" not in {**self.spec.objectives, **self.spec.constraints}:
+        if "latency_ms" not in watched(self.spec.resolved()):
             return []
         return list(dict.fromkeys([LAYERS, *map(_table, self.spec.stages)]))
 
     def _search(self, stage: Stage, after: tuple[str, ...]) -> Step:
-        name, direction = next(iter(self.spec.objectives.items()))
-
         def plan(director: Director) -> Strategy:
             points = self._points(stage, director)
             if not points or any(trial.failed for table in self._tables() for trial in director.of_stage(table)):
                 return Listed([])  # without the table no trial could be ranked
             space, search = self.spaces[stage.name], stage.search
+            bounds = self.spec.resolved()["constraints"]
             searcher = strategies.load(search.searcher.name, "SEARCHER")
             scheduler = strategies.load(search.scheduler.name, "SCHEDULER")
             return Pair(
@@ -129,7 +129,7 @@ class Plan:
                 first=points,
                 trials=len(points) if stage.each else stage.most,
                 epochs=stage.epochs,
-                score=lambda metrics: score(metrics, name, direction),
+                outcome=partial(outcome, objectives=self.spec.objectives, constraints=bounds),
             )
 
         return Step(
@@ -254,7 +254,8 @@ def prepare(spec: Spec, cache: Path, known: Sequence[str] = ()) -> Plan:
         place = Path(scratch) if faults else cache
         faults += faults_of(lambda: plans.append(Plan(spec, spaces, open_data(task, place))))
         for stage in spec.stages if plans else ():
-            faults += _routine_faults(stage, spaces[stage.name], plans[0])
+            wrong = _routine_faults(stage, spaces[stage.name], plans[0])
+            faults += wrong or asked.faults(spec, stage, _default(stage, spaces[stage.name], plans[0]), plans[0].data)
     if faults:
         raise ParseError(list(dict.fromkeys(faults)))
     return plans[0]
@@ -269,13 +270,20 @@ def _check_precision(precision: Any) -> None:
 def _routine_faults(stage: Stage, space: Space, plan: Plan | None) -> list[str]:
     """Whether the default point and the user's own make a config of the routine, and fit the data if it is known."""
     found: list[str] = []
-    common = plan.common(stage) if plan else {**stage.options, "task": {"name": ""}, "epochs": stage.epochs}
-    if stage.each:
-        common |= {stage.each.option: f"stages.{stage.each.stage}.0"}
+    common = _common(stage, plan)
     data = plan.data if plan and not _handed_on(stage) else None  # else it fits the data when the stage begins
     for point in (space.default(), *space.points(stage.initial)):
         found += faults_of(partial(routine.check, stage.routine, {**common, **point}, data))
     return [f"stages.{stage.name}: {line}" for line in dict.fromkeys(found)]
+
+
+def _common(stage: Stage, plan: Plan | None) -> Config:
+    common = plan.common(stage) if plan else {**stage.options, "task": {"name": ""}, "epochs": stage.epochs}
+    return {**common, stage.each.option: f"stages.{stage.each.stage}.0"} if stage.each else common
+
+
+def _default(stage: Stage, space: Space, plan: Plan) -> Config:
+    return {**_common(stage, plan), **space.default()}
 
 
 def faults_of(work: Callable[[], Any]) -> list[str]:

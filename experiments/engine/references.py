@@ -81,7 +81,7 @@ def _trial(name: str, director: Director, spec: Json) -> Trial | None:
 def _best(trials: Sequence[Trial], spec: Json) -> Trial | None:
     """By `choose`, whatever the constraints say: a teacher need not meet them. Of the frontier: it is on disk."""
     name, direction = choice(spec)
-    there = [trial for trial in trials if trial.checkpoint and trial.status != "running" and not trial.failed]
+    there = [trial for trial in trials if trial.checkpoint and trial.ended and not trial.failed]
 
     def value(trial: Trial) -> float:
         number = score(trial.metrics, name, direction)

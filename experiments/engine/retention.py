@@ -72,7 +72,7 @@ class Retention:
             self._drop(trial)
         if newest is not None:
             self._kept[trial.id] = newest
-        if trial.status != "running":
+        if trial.ended:
             self._ended(trial)
 
     def _ended(self, trial: Trial) -> None:
@@ -83,7 +83,7 @@ class Retention:
         best = {other.id for some in (candidates, fit) for other in frontier(some, self._objectives)}
         self._frontiers[trial.stage] = [other for other in candidates if other.id in best]
         for other in candidates:
-            if other.id not in best and other.status != "running":
+            if other.id not in best and other.ended:
                 self._drop(other)
 
     def _drop(self, trial: Trial) -> None:
@@ -119,7 +119,7 @@ class Retention:
         for best in self._frontiers.values():
             picked = {trial.id for trial in picks(best, self._spec)} | handed_on
             found += [t for t in best if t.id not in picked and self._kept.get(t.id, "") not in {"", *needed}]
-        return [trial for trial in found if trial.status != "running"]
+        return [trial for trial in found if trial.ended]
 
     def _choice(self, trial: Trial) -> float:
         name, direction = choice(self._spec)

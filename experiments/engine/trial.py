@@ -5,7 +5,9 @@ from typing import Literal
 
 from experiments.engine.events import Checkpoint, Config, FailureKind, LossKind, Metrics, Reported
 
-Status = Literal["running", "completed", "stopped", "error", "infeasible", "diverged", "lost", "cancelled", "expired"]
+Status = Literal[
+    "running", "paused", "completed", "stopped", "error", "infeasible", "diverged", "lost", "cancelled", "expired"
+]
 Key = tuple[str, int]
 
 _COUNTED = ("process", "node", "hung", "storage")
@@ -55,6 +57,11 @@ class Trial:
     def failed(self) -> bool:
         """Whether it ended without a result to rank."""
         return self.status in ("error", "infeasible", "diverged", "lost", "cancelled")
+
+    @property
+    def ended(self) -> bool:
+        """Whether it neither runs nor may go on."""
+        return self.status not in ("running", "paused")
 
     @property
     def losses(self) -> int:

@@ -9,6 +9,7 @@ import searchspaces
 from experiments.engine import strategies
 from experiments.engine.director import Director, Stage
 from experiments.engine.events import Lost, Reported, Segment, Started
+from experiments.engine.outcome import Outcome
 from experiments.engine.simulator import Curve, simulate
 from experiments.engine.strategies.pair import Pair
 
@@ -38,7 +39,7 @@ def search(searcher, scheduler, *, seed=0, trials=24):
             first=[SPACE.default()],
             trials=trials,
             epochs=EPOCHS,
-            score=lambda metrics: metrics["score"],
+            outcome=lambda metrics: Outcome((metrics["score"],)),
         )
 
     return Director([Stage("search", "", plan, watched=("score",))])

@@ -14,6 +14,7 @@ from experiments.engine.events import (
     from_record,
     to_record,
 )
+from experiments.engine.outcome import Outcome
 from experiments.engine.strategies.listed import Listed
 from experiments.engine.strategies.none import Unscheduled
 from experiments.engine.strategies.pair import Pair
@@ -28,7 +29,7 @@ def searching(trials=3, epochs=2):
             first=[toy.Heights().default()],
             trials=trials,
             epochs=epochs,
-            score=lambda metrics: metrics["score"],
+            outcome=lambda metrics: Outcome((metrics["score"],)),
         )
 
     return plan

@@ -7,6 +7,7 @@ from experiments.engine import runs
 from experiments.engine.director import Director, Stage
 from experiments.engine.events import Expired, Reported, Segment, Started, to_record
 from experiments.engine.ledger import LedgerError
+from experiments.engine.outcome import Outcome
 from experiments.engine.strategies.asha import Asha
 from experiments.engine.strategies.listed import Listed
 from experiments.engine.strategies.pair import Pair
@@ -23,7 +24,7 @@ def director():
             first=[{"height": 0.9}, {"height": 0.1}, {"height": 0.2}],
             trials=3,
             epochs=4,
-            score=lambda metrics: metrics["score"],
+            outcome=lambda metrics: Outcome((metrics["score"],)),
         )
 
     return Director([Stage("search", "toy", plan, watched=("score",))])

@@ -1,5 +1,6 @@
 from experiments.engine.director import Director, Stage
 from experiments.engine.events import Reported
+from experiments.engine.outcome import Outcome
 from experiments.engine.simulator import Curve, simulate
 from experiments.engine.strategies.asha import Asha
 from experiments.engine.strategies.none import Unscheduled
@@ -22,7 +23,7 @@ def search(scheduler, trials=30, seed=0, workers=4):
             first=[Heights().default()],
             trials=trials,
             epochs=EPOCHS,
-            score=lambda metrics: metrics["score"],
+            outcome=lambda metrics: Outcome((metrics["score"],)),
         )
 
     director = Director([Stage("search", "", plan, watched=("score",))])

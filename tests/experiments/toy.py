@@ -16,6 +16,7 @@ from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director, Stage
 from experiments.engine.events import Lost, Segment, from_record
 from experiments.engine.ledger import Ledger
+from experiments.engine.outcome import Outcome
 from experiments.engine.strategies.asha import Asha
 from experiments.engine.strategies.pair import Pair
 from experiments.engine.strategies.random import Random
@@ -64,7 +65,7 @@ def director(trials, epochs, seed=0):
             first=[Heights().default()],
             trials=trials,
             epochs=epochs,
-            score=lambda metrics: metrics["score"],
+            outcome=lambda metrics: Outcome((metrics["score"],)),
         )
 
     return Director([Stage("search", "toy", plan, watched=("score",))])

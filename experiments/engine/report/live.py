@@ -114,8 +114,8 @@ class LiveView:
 
     def _shown(self) -> list[Trial]:
         trials = list(self._director.trials.values())
-        running = [trial for trial in trials if trial.status == "running"]
-        ended = sorted((t for t in trials if t.status != "running" and not t.failed), key=self._rank, reverse=True)
+        running = sorted((t for t in trials if not t.ended), key=lambda trial: trial.status == "paused")
+        ended = sorted((t for t in trials if t.ended and not t.failed), key=self._rank, reverse=True)
         return (running + ended)[:_ROWS]
 
     def _rank(self, trial: Trial) -> float:
@@ -137,7 +137,7 @@ class LiveView:
     def _eta(self) -> str:
         """Trials still to come at the pace so far; unknown before the first has ended."""
         planned = sum(count or 0 for count in self._expected.values())
-        ended = sum(trial.status != "running" for trial in self._director.trials.values())
+        ended = sum(trial.ended for trial in self._director.trials.values())
         if not ended or not planned or None in self._expected.values():
             return "–"
         return _clock_text((self._clock() - self._begun) / ended * max(0, planned - ended))

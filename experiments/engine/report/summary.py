@@ -56,15 +56,23 @@ def picks(trials: Sequence[Trial], spec: Mapping[str, Any]) -> list[Trial]:
 def ranked(trials: Sequence[Trial], spec: Mapping[str, Any]) -> list[Trial]:
     """The frontier of the feasible ones, the best by `choose` first."""
     constraints: Bounds = spec["constraints"]
-    fit = [t for t in trials if t.status != "running" and not t.failed and feasible(t.metrics, constraints)]
+    fit = [t for t in trials if t.ended and not t.failed and feasible(t.metrics, constraints)]
     return sorted(frontier(fit, spec["objectives"]), key=lambda trial: _choice(trial, spec), reverse=True)
 
 
 def chosen(director: Director, spec: Mapping[str, Any]) -> Trial | None:
     """The finalist that `choose` picks among those whose measured figures meet the constraints."""
     constraints: Bounds = spec["constraints"]
-    fit = [t for t in director.of_stage(FINALISTS) if not t.failed and feasible(t.metrics, constraints)]
-    return max((t for t in fit if math.isfinite(_choice(t, spec))), key=lambda t: _choice(t, spec), default=None)
+    name, direction = choice(spec)
+    searched = {trial.id: trial.metrics for trial in director.trials.values()}
+    best, highest = None, -math.inf
+    for trial in director.of_stage(FINALISTS):
+        # What an artifact has no figure of its own for, such as the epochs, is that of its trial.
+        figures = {**searched.get(trial.config["trial"], {}), **trial.metrics}
+        value = score(figures, name, direction)
+        if not trial.failed and feasible(figures, constraints) and value > highest:
+            best, highest = trial, value
+    return best
 
 
 def _vector(trial: Trial, objectives: Objectives) -> tuple[float, ...]:

@@ -1,80 +1,140 @@
 """Search strategies: pure state machines, one a file, found by name. No ray.
 
-A *searcher* proposes whole configurations, a *scheduler* stops trials; `Pair` joins the two into a strategy.
+A *searcher* proposes whole configurations, a *scheduler* stops trials; `Pair` joins the two into a strategy. A module
+that declares a `STRATEGY` is both at once.
 A strategy's state is a fold over what it is told: `ask` changes nothing, and its randomness comes from
 (seed, decision), so a replay of the ledger, a simulation and a live search take the same path.
 """
 
 import importlib
 import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel
 
 from experiments.engine.events import Config, Metrics, Verdict
+from experiments.engine.outcome import Outcome
 
 Signal = Literal["wait", "done"]
+Role = Literal["SEARCHER", "SCHEDULER", "STRATEGY"]
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to do next: run `trial` with `config` up to `epochs`, from the checkpoint of `start` if given."""
+    """What to do next: run `trial` with `config` up to `epochs`, from the checkpoint of trial `start` if given.
+
+    A trial that is there already goes on where it paused. `refused` are configurations that were passed over on the
+    way, as they break a constraint whatever they train to.
+    """
 
     trial: int
     config: Config
     epochs: float
-    start: tuple[int, float] | None = None
+    start: int | None = None
+    refused: tuple[Config, ...] = ()
 
 
 class Strategy(Protocol):
-    """ask → proposal, "wait" (only while something is in flight) or "done"; tell → "continue" or "stop"."""
+    """ask → proposal, "wait" (only while something is in flight) or "done"; tell → "continue", "stop" or "pause"."""
 
     def ask(self) -> Proposal | Signal: ...
+
+    def refused(self, config: Config) -> None: ...
 
     def started(self, trial: int, config: Config) -> None: ...
 
     def reported(self, trial: int, epochs: float, metrics: Metrics) -> Verdict: ...
 
+    def paused(self, trial: int) -> None: ...
+
+    def dropped(self) -> Sequence[int]:
+        """Paused trials that will not go on any more; the director ends them."""
+        ...
+
     def ended(self, trial: int, failed: bool) -> None: ...
 
 
 class Space(Protocol):
-    """What a searcher needs of a search space (see `searchspaces`)."""
+    """What a searcher needs of a search space (see `searchspaces.Space`). Points are legal, active, plain Python."""
 
     def default(self) -> Config: ...
 
     def draw(self, seed: int, index: int) -> Config: ...
 
+    def unit(self, point: Mapping[str, Any]) -> dict[str, float]: ...
+
+    def from_unit(self, numbers: Mapping[str, float], path: str = ...) -> Config: ...
+
+    def neighbours(self, point: Mapping[str, Any], seed: int, index: int) -> list[Config]: ...
+
+    def changed(self, point: Mapping[str, Any], name: str, seed: int, index: int) -> Config: ...
+
+    def grid(self, steps: int) -> Iterator[Config]: ...
+
 
 class Searcher(Protocol):
-    """Proposes configurations; `observed` tells it the score (higher is better) of a trial at some epochs."""
+    """Proposes configurations. Made of (options, space, seed); the state is what it was told by the other two."""
 
-    def propose(self, trial: int, attempt: int) -> Config: ...
+    def propose(self, trial: int, attempt: int) -> Config | None:
+        """For a trial; attempt counts proposals that were passed over. Changes no state, its randomness comes from
+        (seed, trial, attempt). None: nothing is left to propose.
+        """
+        ...
 
-    def observed(self, trial: int, config: Config, epochs: float, score: float | None) -> None: ...
+    def started(self, trial: int, config: Config) -> None:
+        """Now in flight: what was proposed, the default, the user's own. Below 0: refused, `observed` says so next."""
+        ...
+
+    def observed(self, trial: int, config: Config, epochs: float, outcome: Outcome | None) -> None:
+        """What a trial is worth at some epochs; None: it failed, which ranks last."""
+        ...
 
 
-class Scheduler(Protocol):
-    """Decides, report by report, whether a trial goes on. Scores are higher-is-better and finite."""
+class Scheduler:
+    """Decides, report by report, whether a trial goes on. Made of (options, the maximum epochs).
 
-    def judge(self, trial: int, epochs: float, score: float) -> Verdict: ...
+    Those that pause trials have more to say than `judge`; what stands here is right for the others.
+    """
+
+    def judge(self, trial: int, epochs: float, outcome: Outcome) -> Verdict:
+        """Whether the trial goes on, stops, or pauses until it is promoted or dropped."""
+        raise NotImplementedError
+
+    def budget(self, trial: int) -> float | None:
+        """The epochs after which a new trial of this number ends or pauses; None: the maximum. Changes no state."""
+        return None
+
+    def ended(self, trial: int) -> None:
+        """The trial is over, for whatever reason: nobody waits for it."""
+
+    def promoted(self, last: bool) -> tuple[int, float] | None:
+        """A paused trial to take up, and its next budget. `last`: no new trial comes. Changes no state."""
+        return None
+
+    def resumed(self, trial: int) -> None:
+        """The promoted trial was taken up."""
+
+    def dropped(self) -> Sequence[int]:
+        """Paused trials that will not be promoted."""
+        return ()
 
 
-def find(role: Literal["SEARCHER", "SCHEDULER"]) -> list[str]:
+def find(role: Role) -> list[str]:
     """Names of the modules here that declare the role."""
     names = [module.name for module in pkgutil.iter_modules(__path__)]
     return sorted(name for name in names if hasattr(_module(name), role))
 
 
-def load(name: str, role: Literal["SEARCHER", "SCHEDULER"]) -> Any:
+def load(name: str, role: Role) -> Any:
     """The searcher or scheduler class that module `name` declares; it has a pydantic `Config`."""
     if name not in find(role):
         raise ValueError(f"there is no {role.lower()} {name!r}; there are: {', '.join(find(role))}")
     return getattr(_module(name), role)
 
 
-def options(name: str, role: Literal["SEARCHER", "SCHEDULER"]) -> type[BaseModel]:
+def options(name: str, role: Role) -> type[BaseModel]:
     """The pydantic model of a searcher's or scheduler's options."""
     config: type[BaseModel] = load(name, role).Config
     return config

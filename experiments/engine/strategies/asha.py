@@ -1,7 +1,9 @@
 """Asynchronous successive halving, stopping variant (Li et al. 2020, MLSys, arXiv 1810.05934).
 
 A trial that reaches a rung goes on only if its score is at least the (1 - 1/eta) quantile of the scores recorded
-there before it. With one bracket it decides exactly as Ray's `AsyncHyperBandScheduler`.
+there before it. With one bracket it decides exactly as Ray's `AsyncHyperBandScheduler`. With several objectives, or
+where a constraint is broken, it has to be among the first 1/eta of `outcome.ranks`, itself included, as in MO-ASHA
+(Schmucker et al. 2021, arXiv 2106.12639).
 """
 
 import bisect
@@ -12,9 +14,38 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.engine.events import Verdict
+from experiments.engine.outcome import Outcome, ranks
+from experiments.engine.strategies import Scheduler
 
 
-class Asha:
+class Rung:
+    """What was reported at a milestone, and who goes on from there."""
+
+    def __init__(self, epochs: float, eta: float) -> None:
+        self.epochs = epochs
+        self.outcomes: dict[int, Outcome] = {}
+        self._eta = eta
+        self._values: list[float] = []
+
+    def record(self, trial: int, outcome: Outcome) -> bool:
+        """Takes the outcome in; whether it is good enough among all so far. The first always is."""
+        if len(outcome.values) > 1 or outcome.violation or len(self._values) < len(self.outcomes):
+            passes = self._among_the_first(outcome)
+        else:
+            # Ray's scheduler asks for a percentile, whose last bit can differ from that of the share.
+            share = (1 - 1 / self._eta) * 100 / 100
+            passes = not self._values or outcome.values[0] >= quantile(self._values, share)
+        self.outcomes[trial] = outcome
+        if len(outcome.values) == 1 and not outcome.violation:
+            bisect.insort(self._values, outcome.values[0])
+        return passes
+
+    def _among_the_first(self, outcome: Outcome) -> bool:
+        among = [*self.outcomes.values(), outcome]
+        return not self.outcomes or ranks(among)[-1] < len(among) / self._eta
+
+
+class Asha(Scheduler):
     """Rungs at grace_period · eta^k up to the maximum epochs."""
 
     class Config(BaseModel):
@@ -34,31 +65,22 @@ class Asha:
         self._eta = config.eta
         self._max_epochs = max_epochs
         count = int(math.log(max_epochs / config.grace_period) / math.log(config.eta) + 1)
-        milestones = [config.grace_period * config.eta**k for k in reversed(range(count))]
-        self.rungs: list[tuple[float, dict[int, float]]] = [(milestone, {}) for milestone in milestones]
-        self._ordered: dict[float, list[float]] = {milestone: [] for milestone in milestones}
+        self.rungs = [Rung(config.grace_period * config.eta**k, config.eta) for k in reversed(range(count))]
 
-    def judge(self, trial: int, epochs: float, score: float) -> Verdict:
-        """Records the score at the highest rung reached and not yet recorded; stops below its cutoff."""
-        if epochs >= self._max_epochs:
-            self._record(trial, epochs, score)
-            return "stop"
-        if self._record(trial, epochs, score):
-            return "continue"
-        self._record(trial, epochs, score)
-        return "stop"
+    def judge(self, trial: int, epochs: float, outcome: Outcome) -> Verdict:
+        """Records the outcome at the highest rung reached and not yet recorded; stops below its cutoff."""
+        passes = self._record(trial, epochs, outcome)
+        return "continue" if passes and epochs < self._max_epochs else "stop"
 
-    def _record(self, trial: int, epochs: float, score: float) -> bool:
-        for milestone, scores in self.rungs:
-            if epochs < milestone or trial in scores:
-                continue
-            ordered = self._ordered[milestone]
-            # Ray's scheduler asks for a percentile, whose last bit can differ from that of the share.
-            passes = not scores or score >= quantile(ordered, (1 - 1 / self._eta) * 100 / 100)
-            scores[trial] = score
-            bisect.insort(ordered, score)
-            return passes
-        return True
+    def _record(self, trial: int, epochs: float, outcome: Outcome) -> bool:
+        return next(
+            (
+                rung.record(trial, outcome)
+                for rung in self.rungs
+                if epochs >= rung.epochs and trial not in rung.outcomes
+            ),
+            True,
+        )
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:

@@ -20,6 +20,9 @@ class Listed:
             return Proposal(self._started, self._configs[self._started], 1)
         return "wait" if self._live else "done"
 
+    def refused(self, config: Config) -> None:
+        """Nothing of a list is passed over."""
+
     def started(self, trial: int, config: Config) -> None:
         """One more is running."""
         self._started += 1
@@ -28,6 +31,13 @@ class Listed:
     def reported(self, trial: int, epochs: float, metrics: Metrics) -> Verdict:
         """One report is all there is."""
         return "stop"
+
+    def paused(self, trial: int) -> None:
+        """Nothing pauses."""
+
+    def dropped(self) -> Sequence[int]:
+        """Nothing pauses."""
+        return ()
 
     def ended(self, trial: int, failed: bool) -> None:
         """One fewer is running."""

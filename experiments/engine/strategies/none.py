@@ -3,9 +3,11 @@
 from pydantic import BaseModel, ConfigDict
 
 from experiments.engine.events import Verdict
+from experiments.engine.outcome import Outcome
+from experiments.engine.strategies import Scheduler
 
 
-class Unscheduled:
+class Unscheduled(Scheduler):
     """Stops a trial only at its maximum epochs."""
 
     class Config(BaseModel):
@@ -16,7 +18,7 @@ class Unscheduled:
     def __init__(self, config: Config, max_epochs: float) -> None:
         self._max_epochs = max_epochs
 
-    def judge(self, trial: int, epochs: float, score: float) -> Verdict:
+    def judge(self, trial: int, epochs: float, outcome: Outcome) -> Verdict:
         """Continue until the budget is used."""
         return "stop" if epochs >= self._max_epochs else "continue"
 

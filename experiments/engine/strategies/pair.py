@@ -1,19 +1,22 @@
-"""A searcher that proposes whole configurations, joined with a scheduler that stops trials."""
+"""A searcher that proposes whole configurations, joined with a scheduler that stops, pauses and promotes trials."""
 
 import json
 from collections.abc import Callable, Sequence
 
 from experiments.engine.events import Config, Metrics, Verdict
+from experiments.engine.outcome import Outcome
 from experiments.engine.strategies import Proposal, Scheduler, Searcher, Signal
 
-# A space can be small: after so many draws that had been tried, it counts as searched.
+# A space can be small: after so many proposals that had been tried or are refused, it counts as searched.
 _REDRAWS = 200
 
 
 class Pair:
     """The default configuration first, then the user's initial ones, then what the searcher proposes.
 
-    `trials` None means: until the time budget ends it. `score` turns metrics into one higher-is-better number.
+    `trials` None means: until the time budget ends it. `outcome` turns metrics into what they are worth. `admit` says
+    why a configuration breaks a constraint whatever it trains to (None: it does not, as far as is known); such a one is
+    never handed out, unless it is one of the first.
     """
 
     def __init__(
@@ -24,52 +27,96 @@ class Pair:
         first: Sequence[Config],
         trials: int | None,
         epochs: float,
-        score: Callable[[Metrics], float],
+        outcome: Callable[[Metrics], Outcome],
+        admit: Callable[[Config], str | None] = lambda _: None,
     ) -> None:
         self._searcher = searcher
         self._scheduler = scheduler
         self._first = list(first)
         self._trials = trials
         self._epochs = epochs
-        self._score = score
+        self._outcome = outcome
+        self._admit = admit
         self._configs: list[Config] = []
         self._tried: set[str] = set()
+        self._refused = 0
         self._live: set[int] = set()
+        self._answer: Proposal | Signal | None = None
 
     def ask(self) -> Proposal | Signal:
-        """The next trial nobody has tried yet."""
-        trial = len(self._configs)
-        if self._trials is not None and trial >= self._trials:
-            return self._rest()
-        config = self._untried(trial)
-        return Proposal(trial, config, self._epochs) if config is not None else self._rest()
+        """A promoted trial, else the next that nobody has tried yet. The same until something is told."""
+        if self._answer is None:
+            self._answer = self._promoted(last=False) or self._new() or self._promoted(last=True) or self._rest()
+        return self._answer
+
+    def refused(self, config: Config) -> None:
+        """Passed over for good: to the searcher it is a failure, under a number that no trial has."""
+        self._answer = None
+        self._tried.add(_key(config))
+        self._refused += 1
+        self._searcher.started(-self._refused, config)
+        self._searcher.observed(-self._refused, config, 0.0, None)
 
     def started(self, trial: int, config: Config) -> None:
-        """The proposal is taken: its number and its point are used."""
+        """The proposal is taken: a paused trial goes on, or a new number and its point are used."""
+        self._answer = None
+        self._live.add(trial)
+        if trial < len(self._configs):
+            self._scheduler.resumed(trial)
+            return
         self._configs.append(config)
         self._tried.add(_key(config))
-        self._live.add(trial)
+        self._searcher.started(trial, config)
 
     def reported(self, trial: int, epochs: float, metrics: Metrics) -> Verdict:
-        """The scheduler's decision; the searcher learns the score whatever it is."""
-        score = self._score(metrics)
-        self._searcher.observed(trial, self._configs[trial], epochs, score)
-        return self._scheduler.judge(trial, epochs, score)
+        """The scheduler's decision; the searcher learns the outcome whatever it is."""
+        self._answer = None
+        outcome = self._outcome(metrics)
+        self._searcher.observed(trial, self._configs[trial], epochs, outcome)
+        return self._scheduler.judge(trial, epochs, outcome)
+
+    def paused(self, trial: int) -> None:
+        """The trial takes no slot until it is promoted."""
+        self._answer = None
+        self._live.discard(trial)
+
+    def dropped(self) -> Sequence[int]:
+        """Paused trials that are not promoted."""
+        return self._scheduler.dropped()
 
     def ended(self, trial: int, failed: bool) -> None:
-        """A failed trial is told to the searcher without a score: it ranks last."""
+        """A failed trial is told to the searcher without an outcome: it ranks last."""
+        self._answer = None
         self._live.discard(trial)
+        self._scheduler.ended(trial)
         if failed:
             self._searcher.observed(trial, self._configs[trial], 0.0, None)
 
     def _rest(self) -> Signal:
         return "wait" if self._live else "done"
 
-    def _untried(self, trial: int) -> Config | None:
+    def _promoted(self, *, last: bool) -> Proposal | None:
+        found = self._scheduler.promoted(last)
+        return Proposal(found[0], self._configs[found[0]], found[1], start=found[0]) if found else None
+
+    def _new(self) -> Proposal | None:
+        trial = len(self._configs)
+        if self._trials is not None and trial >= self._trials:
+            return None
+        epochs = self._scheduler.budget(trial) or self._epochs
         if trial < len(self._first):
-            return self._first[trial]
-        draws = (self._searcher.propose(trial, attempt) for attempt in range(_REDRAWS))
-        return next((config for config in draws if _key(config) not in self._tried), None)
+            return Proposal(trial, self._first[trial], epochs)
+        refused: dict[str, Config] = {}
+        for attempt in range(_REDRAWS):
+            config = self._searcher.propose(trial, attempt)
+            if config is None:
+                return None
+            if _key(config) in self._tried or _key(config) in refused:
+                continue
+            if self._admit(config) is None:
+                return Proposal(trial, config, epochs, refused=tuple(refused.values()))
+            refused[_key(config)] = config
+        return None
 
 
 def _key(config: Config) -> str:

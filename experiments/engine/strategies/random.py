@@ -1,9 +1,17 @@
 """Random search (Bergstra and Bengio 2012, JMLR 13): independent draws from the space."""
 
+from typing import Protocol
+
 from pydantic import BaseModel, ConfigDict
 
 from experiments.engine.events import Config as Point
-from experiments.engine.strategies import Space
+from experiments.engine.outcome import Outcome
+
+
+class Draws(Protocol):
+    """All that random search needs of a space."""
+
+    def draw(self, seed: int, index: int) -> Point: ...
 
 
 class Random:
@@ -14,7 +22,7 @@ class Random:
 
         model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def __init__(self, config: Config, space: Space, seed: int) -> None:
+    def __init__(self, config: Config, space: Draws, seed: int) -> None:
         self._space = space
         self._seed = seed
 
@@ -22,7 +30,10 @@ class Random:
         """The draw for a trial; `attempt` counts draws thrown away because they had been tried before."""
         return self._space.draw(self._seed, trial + _STRIDE * attempt)
 
-    def observed(self, trial: int, config: Point, epochs: float, score: float | None) -> None:
+    def started(self, trial: int, config: Point) -> None:
+        """What was drawn before changes no draw."""
+
+    def observed(self, trial: int, config: Point, epochs: float, outcome: Outcome | None) -> None:
         """Random search does not learn."""
 
 

@@ -11,6 +11,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
+from experiments.engine.outcome import Outcome
 from experiments.engine.strategies.asha import Asha, quantile
 
 
@@ -41,7 +42,7 @@ def test_decides_as_rays_scheduler(seed, max_epochs, eta, grace):
         score = round(heights[trial] * (1 - 0.7**epoch) + rng.gauss(0, 0.05), 2)  # rounded: ties happen
         result = {"epoch": epoch, "score": score}
         expected = rays.on_trial_result(None, SimpleNamespace(trial_id=trial), result)
-        verdict = ours.judge(trial, epoch, score)
+        verdict = ours.judge(trial, epoch, Outcome((score,)))
         assert verdict.upper() == expected
         if verdict == "stop":
             rays.on_trial_complete(None, SimpleNamespace(trial_id=trial), result)
@@ -51,7 +52,10 @@ def test_decides_as_rays_scheduler(seed, max_epochs, eta, grace):
         except StopIteration:
             break
     assert stops == 40
-    assert [(m, dict(scores)) for m, scores in ours.rungs] == [(m, dict(s)) for m, s in rays._brackets[0]._rungs]
+    recorded = [
+        (rung.epochs, {trial: found.values[0] for trial, found in rung.outcomes.items()}) for rung in ours.rungs
+    ]
+    assert recorded == [(m, dict(s)) for m, s in rays._brackets[0]._rungs]
 
 
 @pytest.mark.parametrize(("eta", "grace"), [(1.0, 1), (0.5, 1), (3, 0)])
