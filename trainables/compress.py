@@ -30,7 +30,7 @@ from trainables.losses import soft_targets
 from trainables.pruning import CompressConfig, shape, sizes, step
 from trainables.retokenized import FILE, as_read_by, retokenized
 from trainables.routine import Workspace
-from trainables.train import PASSES, costs, forward_flops, label_loss
+from trainables.train import COSTS, PASSES, costs, forward_flops, label_loss
 
 # Of a pretrained model where its data are not known: only shapes come of it.
 _SIGNATURE = {"input": "tokens", "vocab_size": 30_000, "max_length": 8, "pad_id": 0, "n_classes": 2}
@@ -69,6 +69,11 @@ class Compress:
         if config.teacher is not None:
             found = teacher.read(config.teacher, default_cache())
             teacher.check(found, config.task, as_read_by(found.folder, data, default_cache()), default_cache())
+
+    @staticmethod
+    def metrics(config: CompressConfig, data: Data) -> list[str]:
+        """The names in its reports."""
+        return [*Loop.metrics(data), *COSTS, "rounds", "training_flops"]
 
     def advance(self) -> dict[str, Any]:
         """The loop's report (see `Loop.advance`), `rounds` so far, what is left costs, and `training_flops` of the

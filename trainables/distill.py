@@ -26,7 +26,7 @@ from trainables.losses import observed
 from trainables.mixup import mixed
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
-from trainables.train import PASSES, costs, forward_flops
+from trainables.train import COSTS, PASSES, costs, forward_flops
 
 _PROJECTIONS = "projections.safetensors"
 
@@ -82,6 +82,11 @@ class Distill:
         """Raises ValueError, a line a fault, where config, teacher and data do not fit together."""
         cache = default_cache()
         distillation.check(config, data, teacher.read(config.teacher, cache), cache)
+
+    @staticmethod
+    def metrics(config: DistillConfig, data: Data) -> list[str]:
+        """The names in its reports."""
+        return [*Loop.metrics(data), *COSTS, "training_flops"]
 
     def advance(self) -> dict[str, Any]:
         """The loop's report (see `Loop.advance`), what the student costs (see `Train.advance`), and `training_flops`:

@@ -94,6 +94,14 @@ class Loop:
             "padding": _padding(lengths),
         }
 
+    @staticmethod
+    def metrics(data: Data) -> list[str]:
+        """The names in the reports of a loop on these data."""
+        targets = data.splits["validation"].targets[:1]
+        scores = data.metrics(np.zeros((1, data.signature["n_classes"]), np.float32), targets)
+        ours = ("epochs", "samples", "train_loss", "samples_per_second", "padding")
+        return [*ours, *(f"val_{name}" for name in scores)]
+
     def train_until(self, due: float) -> tuple[float, list[Lengths]]:
         """Train up to `due` epochs; the mean loss (NaN once it is not finite), and the lengths in each batch."""
         self.model.train()

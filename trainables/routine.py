@@ -89,6 +89,16 @@ def check(name: str, values: Mapping[str, Any], data: Any | None) -> None:
         fits(config, data)
 
 
+def reported(name: str, values: Mapping[str, Any], data: Any) -> list[str] | None:
+    """The names in the reports of a routine with these values on these data, None where it does not say.
+
+    A routine says them, if it can: `metrics(config, data)`. Raises ParseError where the values make no config.
+    """
+    kind = load(name)
+    says = getattr(kind, "metrics", None)
+    return None if says is None else list(says(parse(kind.Config, values), data))
+
+
 def find() -> list[str]:
     """Names of the modules here that declare a `ROUTINE`."""
     package = importlib.import_module("trainables")

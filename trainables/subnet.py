@@ -26,7 +26,7 @@ from trainables.loop import Examples, Loop, Optimization, logits
 from trainables.optimization import Precision
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
-from trainables.train import costs
+from trainables.train import COSTS, costs
 
 
 class SubnetConfig(Shape):
@@ -62,6 +62,11 @@ class Subnet:
     def check(config: SubnetConfig, data: Data) -> None:
         """Raises ValueError, a line a fault, where the supernet has no such subnet, or is not for the data."""
         _check(config, data, _supernet(config, default_cache()), default_cache())
+
+    @staticmethod
+    def metrics(config: SubnetConfig, data: Data) -> list[str]:
+        """The names in its reports."""
+        return ["epochs", *(name for name in Loop.metrics(data) if name.startswith("val_")), *COSTS]
 
     def advance(self) -> dict[str, Any]:
         """Scores on a sample of validation, and what the subnet costs (see `Train.advance`)."""

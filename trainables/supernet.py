@@ -30,7 +30,7 @@ from trainables.loop import Examples, Loop, Optimization, logits
 from trainables.mixup import mixed
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
-from trainables.train import PASSES, costs, forward_flops
+from trainables.train import COSTS, PASSES, costs, forward_flops
 
 
 class SupernetConfig(Optimization, LessonSettings):
@@ -82,6 +82,12 @@ class Supernet:
     def check(config: SupernetConfig, data: Data) -> None:
         """Raises ValueError, a line a fault, where sizes, teacher and data do not fit together."""
         _check(config, data, teacher.read(config.teacher, default_cache()), default_cache())
+
+    @staticmethod
+    def metrics(config: SupernetConfig, data: Data) -> list[str]:
+        """The names in its reports."""
+        found = Loop.metrics(data)
+        return [*found, *(f"smallest_{name}" for name in found if name.startswith("val_")), *COSTS, "training_flops"]
 
     def advance(self) -> dict[str, Any]:
         """The loop's report on the largest subnet (see `Loop.advance`), `smallest_val_…` of the smallest, what the

@@ -21,6 +21,7 @@ from trainables.loop import Examples, Loop, Optimization
 from trainables.routine import Workspace
 
 FREE = {"dropout", "pooling"}  # what a pretrained model does not fix
+COSTS = ("params", "flops", "size_mb", "latency_ms")
 PASSES = 3  # of a training step: one forward, backward as much as two
 
 
@@ -101,6 +102,11 @@ class Train:
         check_fit(architecture, parse_signature(data.signature))
         if config.pretrained is not None:  # its vocabulary and positions are only known with its weights
             make_model(config, data.signature)
+
+    @staticmethod
+    def metrics(config: TrainConfig, data: Data) -> list[str]:
+        """The names in its reports."""
+        return [*Loop.metrics(data), *COSTS, *(() if config.model else ("training_flops",))]
 
     def advance(self) -> dict[str, Any]:
         """The loop's report (see `Loop.advance`), and what the model costs: params, flops (of an example of the
