@@ -5,6 +5,7 @@ and the rest of the labels' loss, plus the weighted matches (`trainables.matches
 mixed with another one, counts in the first alone.
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from trainables.losses import observed
 from trainables.mixup import mixed
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
-from trainables.train import COSTS, PASSES, costs, forward_flops
+from trainables.train import COSTS, PASSES, Train, costs, forward_flops
 
 _PROJECTIONS = "projections.safetensors"
 
@@ -82,6 +83,11 @@ class Distill:
         """Raises ValueError, a line a fault, where config, teacher and data do not fit together."""
         cache = default_cache()
         distillation.check(config, data, teacher.read(config.teacher, cache), cache)
+
+    @staticmethod
+    def known(config: DistillConfig, data: Data, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """What the student costs, before it is trained, where that does not depend on the teacher."""
+        return Train.known(config, data, inputs) if config.student == "scratch" else {}
 
     @staticmethod
     def metrics(config: DistillConfig, data: Data) -> list[str]:

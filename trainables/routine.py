@@ -99,6 +99,17 @@ def reported(name: str, values: Mapping[str, Any], data: Any) -> list[str] | Non
     return None if says is None else list(says(parse(kind.Config, values), data))
 
 
+def known(name: str, values: Mapping[str, Any], data: Any, inputs: Mapping[str, Any]) -> dict[str, float]:
+    """What the trial of a routine will report whatever it trains to, such as params; nothing where it does not say.
+
+    A routine says it, if it can: `known(config, data, inputs)`, with a workspace's inputs. Raises ParseError where the
+    values make no config.
+    """
+    kind = load(name)
+    says = getattr(kind, "known", None)
+    return {} if says is None else dict(says(parse(kind.Config, values), data, inputs))
+
+
 def find() -> list[str]:
     """Names of the modules here that declare a `ROUTINE`."""
     package = importlib.import_module("trainables")

@@ -1,6 +1,7 @@
 """Supervised training of an encoder, from scratch or from pretrained weights: the ordinary routine."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -104,6 +105,14 @@ class Train:
             make_model(config, data.signature)
 
     @staticmethod
+    def known(config: TrainConfig, data: Data, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """What it costs, before it is trained; nothing of a network of the user's own."""
+        if config.pretrained is not None:
+            return figures(_pretrained(config.pretrained), data.signature, data, inputs)
+        architecture = Train.architecture(config)
+        return {} if isinstance(architecture, Own) else figures(architecture, data.signature, data, inputs)
+
+    @staticmethod
     def metrics(config: TrainConfig, data: Data) -> list[str]:
         """The names in its reports."""
         return [*Loop.metrics(data), *COSTS, *(() if config.model else ("training_flops",))]
@@ -137,6 +146,12 @@ class Train:
         if isinstance(model, Classifier):
             self.flops += forward_flops(model.architecture, self.data.signature, examples.inputs)
         return label_loss(self.data, model(**examples.inputs), examples.targets, self.config.label_smoothing)
+
+
+@lru_cache(maxsize=8)
+def _pretrained(folder_or_name: str) -> Architecture:
+    """Asked for every point that a search proposes, and by a name from Hugging Face."""
+    return pretrained.architecture(folder_or_name)
 
 
 def forward_flops(architecture: Architecture, signature: dict[str, Any], inputs: Mapping[str, Tensor]) -> int:
@@ -179,20 +194,27 @@ def _check_own(model: nn.Module, data: Data) -> None:
 
 def costs(architecture: Architecture | Own, model: nn.Module, data: Data, workspace: Workspace) -> dict[str, float]:
     """Params, flops, size_mb, and latency_ms where the stage has a layer table."""
-    lengths = data.splits["validation"].lengths
     if isinstance(architecture, Own):
         return _own_cost(model, data, workspace)
     assert isinstance(model, Classifier)
-    signature = model.signature.model_dump()  # a slice of a teacher may have more positions than the data
+    # A slice of a teacher may have more positions than the data.
+    return figures(architecture, model.signature.model_dump(), data, workspace.inputs)
+
+
+def figures(
+    architecture: Architecture, signature: dict[str, Any], data: Data, inputs: Mapping[str, Any]
+) -> dict[str, float]:
+    """`costs` of an encoder with this signature, without the model."""
+    length = round(float(data.splits["validation"].lengths.mean()))
     found = {
         "params": cost.params(architecture, signature),
-        "flops": cost.flops(architecture, signature, round(float(lengths.mean()))),
+        "flops": cost.flops(architecture, signature, length),
         "size_mb": cost.weight_bytes(architecture, signature) / 1e6,
     }
-    if "layer_table" in workspace.inputs:
+    if "layer_table" in inputs:
         from trainables.layers import read  # with onnxruntime, which training does without
 
-        found["latency_ms"] = read(workspace.inputs["layer_table"]).predict(architecture, data.signature)
+        found["latency_ms"] = read(inputs["layer_table"]).predict(architecture, data.signature)
     return found
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.engine import asked, fingerprint, references, strategies
+from experiments.engine import admission, asked, fingerprint, references, strategies
 from experiments.engine.director import Director, Trial
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
@@ -130,6 +130,7 @@ class Plan:
                 trials=len(points) if stage.each else stage.most,
                 epochs=stage.epochs,
                 outcome=partial(outcome, objectives=self.spec.objectives, constraints=bounds),
+                admit=self._admit(stage, director),
             )
 
         return Step(
@@ -143,6 +144,11 @@ class Plan:
             max_failed=self.spec.max_failed,
             common=self.common(stage),
         )
+
+    def _admit(self, stage: Stage, director: Director) -> Callable[[Config], str | None]:
+        known = admission.known(stage, self.common(stage), self.data, _inputs(director))
+        bounds = admission.bounds(self.spec, stage)
+        return lambda config: admission.reason(known(config), bounds) if bounds else None
 
     def _points(self, stage: Stage, director: Director) -> list[Config]:
         """What a stage tries before it searches; nothing where what it takes of an earlier stage is not there."""
@@ -255,7 +261,7 @@ def prepare(spec: Spec, cache: Path, known: Sequence[str] = ()) -> Plan:
         faults += faults_of(lambda: plans.append(Plan(spec, spaces, open_data(task, place))))
         for stage in spec.stages if plans else ():
             wrong = _routine_faults(stage, spaces[stage.name], plans[0])
-            faults += wrong or asked.faults(spec, stage, _default(stage, spaces[stage.name], plans[0]), plans[0].data)
+            faults += wrong or _metric_faults(stage, spaces[stage.name], plans[0])
     if faults:
         raise ParseError(list(dict.fromkeys(faults)))
     return plans[0]
@@ -282,8 +288,13 @@ def _common(stage: Stage, plan: Plan | None) -> Config:
     return {**common, stage.each.option: f"stages.{stage.each.stage}.0"} if stage.each else common
 
 
-def _default(stage: Stage, space: Space, plan: Plan) -> Config:
-    return {**_common(stage, plan), **space.default()}
+def _metric_faults(stage: Stage, space: Space, plan: Plan) -> list[str]:
+    """Metrics that are asked for and not reported, and constraints that nothing meets."""
+    common = _common(stage, plan)
+    known = admission.known(stage, common, plan.data, {})
+    return asked.faults(plan.spec, stage, {**common, **space.default()}, plan.data) or admission.faults(
+        plan.spec, stage, space, known
+    )
 
 
 def faults_of(work: Callable[[], Any]) -> list[str]:

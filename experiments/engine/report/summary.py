@@ -33,7 +33,7 @@ def summary(header: Mapping[str, Any], director: Director, place: str) -> Json:
         "experiment": spec["name"],
         "run": place.rpartition("/")[2],
         "data": header["data"],
-        "stages": [_stage(name, director.of_stage(name), objectives) for name in searches],
+        "stages": [_stage(name, director, objectives) for name in searches],
         "baselines": _baselines(director, director.of_stage(searched[-1]), spec),
         "finalists": [_finalist(trial) for trial in director.of_stage(FINALISTS)],
         "failures": _failures(director),
@@ -90,12 +90,14 @@ def choice(spec: Mapping[str, Any]) -> tuple[str, Direction]:
     return name, direction
 
 
-def _stage(name: str, trials: Sequence[Trial], objectives: Objectives) -> Json:
+def _stage(name: str, director: Director, objectives: Objectives) -> Json:
+    trials = director.of_stage(name)
     points = [_vector(trial, objectives) for trial in trials]
     return {
         "name": name,
         "trials": [_trial(trial) for trial in trials],
         "frontier": [trials[index].id for index in non_dominated(points)],
+        "spared": sum(len(segment.refused) for segment in director.segments.values() if segment.stage == name),
         "hypervolume": hypervolume(*volume_points([{} if t.failed else t.metrics for t in trials], objectives)),
     }
 

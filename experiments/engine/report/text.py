@@ -79,6 +79,8 @@ def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
         "latency from the layer table",
         highlight=False,
     )
+    if stage["spared"]:
+        console.print(f"{stage['spared']} configurations were not trained: what is known of them breaks a constraint")
     table = _table("", "trial", "epochs", "val_accuracy", "latency ms", "params", "layers×d_model×d_ff")
     rows = {trial["id"]: trial for trial in stage["trials"]}
     for name in stage["frontier"]:

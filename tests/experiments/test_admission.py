@@ -1,0 +1,110 @@
+"""Configurations that are refused before training by what they cost, and constraints that nothing meets."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from experiments.engine import admission, plan, spec
+from experiments.engine.director import Director
+from experiments.engine.events import Reported, Segment, Started
+from experiments.engine.report.summary import summary
+from trainables import routine
+from trainables.data import prepare
+
+TASK = {"name": "image_classification", "data": "digits"}
+STAGE = {"name": "search", "space": ["encoder"], "options": {"patch": 2}, "trials": 6, "epochs": 1}
+MOST = 60_000
+
+
+def checked(**changes):
+    return spec.checked(
+        {"name": "tiny", "task": TASK, "stages": [STAGE], "objectives": {"val_accuracy": "max"}, **changes}
+    )
+
+
+@pytest.fixture
+def made(tmp_path):
+    return plan.prepare(checked(constraints={"params": {"max": MOST}}), tmp_path)
+
+
+def test_what_is_known_is_what_the_trial_reports(tmp_path):
+    data, values = (
+        prepare(TASK, tmp_path),
+        {"task": TASK, "patch": 2, "n_layers": 1, "epochs": 0.1, "report_every": 0.1},
+    )
+    known = routine.known("train", values, data, {})
+    kind = routine.load("train")
+    report = kind(kind.Config(**values), routine.Workspace(tmp_path, tmp_path)).advance()
+    assert {"params", "flops", "size_mb"} == set(known)
+    assert {name: report[name] for name in known} == known
+
+
+def test_of_a_network_of_the_users_own_nothing_is_known(tmp_path):
+    values = {"task": TASK, "model": "own.py:build"}
+    assert routine.known("train", values, prepare(TASK, tmp_path), {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "reason"),
+    [
+        ({"params": {"max": 1000, "min": None}}, "params is 1,234, must be at most 1,000"),
+        ({"params": {"max": None, "min": 2e6}}, "params is 1,234, must be at least 2e+06"),
+        ({"params": {"max": 1234}, "latency_ms": {"max": 0.1}, "val_accuracy": {"min": 0.9}}, None),
+    ],
+)
+def test_a_reason_names_metric_value_and_bound(bounds, reason):
+    assert admission.reason({"params": 1234}, bounds) == reason
+
+
+def searched(made):
+    """Every trial reports at once; the director, and its records."""
+    director = Director([step for step in made.steps() if step.name == "search"])
+    director.stages["search"] = SimpleNamespace(**{**vars(director.stages["search"]), "after": ()})
+    events = []
+    while isinstance(segment := director.ask(), Segment):
+        for event in (Started(segment), Reported(segment.number, 1, {"val_accuracy": 0.5, "params": 1})):
+            director.tell(event)
+            events.append(event)
+    return director, events
+
+
+def test_no_such_trial_starts_and_the_spared_are_counted(made):
+    director, _ = searched(made)
+    trials = director.of_stage("search")
+    known = admission.known(made.spec.stages[0], made.common(made.spec.stages[0]), made.data, {})
+    assert len(trials) == 6
+    assert all(known(trial.config)["params"] <= MOST for trial in trials[1:])
+    refused = [config for segment in director.segments.values() for config in segment.refused]
+    assert refused
+    assert all(known(config)["params"] > MOST for config in refused)
+    told = summary({"spec": made.spec.resolved(), "data": {}}, director, "here")
+    assert told["stages"][0]["spared"] == len(refused)
+
+
+def test_replayed_it_refuses_the_same(made):
+    director, events = searched(made)
+    again = Director([step for step in made.steps() if step.name == "search"])
+    again.stages["search"] = director.stages["search"]
+    for event in events:
+        if isinstance(event, Started):
+            assert again.ask() == event.segment
+        again.tell(event)
+
+
+def test_a_constraint_out_of_reach_is_refused_with_the_least_there_is(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"constraints.params: must be at most 100, got [\d,]+ as the least of 101 points"
+    ):
+        plan.prepare(checked(constraints={"params": {"max": 100}}), tmp_path)
+
+
+def test_a_teacher_need_not_meet_the_constraints():
+    teacher = {**STAGE, "name": "teacher", "trials": 1}
+    student = {**STAGE, "routine": "distill", "options": {"patch": 2, "teacher": "stages.teacher"}}
+    made = checked(stages=[teacher, student], constraints={"params": {"max": 9}})
+    assert [bool(admission.bounds(made, stage)) for stage in made.stages] == [False, True]
+
+
+def test_a_point_that_makes_no_config_is_left_to_its_trial(made):
+    stage = made.spec.stages[0]
+    assert admission.known(stage, made.common(stage), made.data, {})({"n_layers": -1}) == {}
