@@ -315,7 +315,8 @@ class Director:
         """Ends the paused trials that their strategies gave up."""
         for name, strategy in self._strategies.items():
             for number in strategy.dropped():
-                self._end(self.trials[name, number], "stopped", "")
+                if self.trials[name, number].status == "paused":
+                    self._end(self.trials[name, number], "stopped", "")
 
     def _leave(self, segment: int) -> Trial:
         self.in_flight.remove(segment)

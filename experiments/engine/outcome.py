@@ -74,13 +74,13 @@ def spread(values: Array) -> list[int]:
 
 def fronts(values: Array) -> Iterator[NDArray[np.intp]]:
     """Indices of the non-dominated points, then of those that are so without them, and so on."""
-    left = np.arange(len(values))
     no_worse = np.all(values[:, None] >= values, axis=-1)
     better = no_worse & ~no_worse.T
-    while len(left):
-        dominated = better[np.ix_(left, left)].any(0)
-        yield left[~dominated]
-        left = left[dominated]
+    above = better.sum(0)
+    while len(front := np.flatnonzero(above == 0)):
+        yield front
+        above -= better[front].sum(0)
+        above[front] = -1
 
 
 def epsilon_net(points: Array) -> list[int]:
@@ -92,6 +92,61 @@ def epsilon_net(points: Array) -> list[int]:
         distance[order[-1]] = -np.inf
         order.append(int(distance.argmax()))
     return order
+
+
+class Fronts:
+    """Outcomes in non-dominated fronts, kept up as they come: one more costs a pass over those that are there.
+
+    To break constraints less dominates, so that the order is that of `ranks`.
+    """
+
+    def __init__(self, objectives: int) -> None:
+        self._rows = np.empty((16, objectives + 1))
+        self._front = np.empty(16, dtype=int)
+        self._count = 0
+
+    def add(self, outcome: Outcome, share: float) -> bool:
+        """Takes one more in; whether it is then among the first `share` of all."""
+        row = np.nan_to_num(np.array([-outcome.violation, *outcome.values]), nan=-np.inf)
+        rows, front = self._rows[: self._count], self._front[: self._count]
+        own = 1 + int(front[_dominate(rows, row)].max(initial=-1))
+        self._push_down(row[None], own)
+        self._append(row, own)
+        return self._among(own, share * self._count)
+
+    def _push_down(self, movers: Array, level: int) -> None:
+        """Those that the movers, now on this level, dominate there go one level down, and push others."""
+        rows, front = self._rows[: self._count], self._front[: self._count]
+        there = np.flatnonzero(front == level)
+        beaten = there[[bool(_dominate(movers, rows[index]).any()) for index in there]]
+        if len(beaten):
+            self._push_down(rows[beaten], level + 1)
+            front[beaten] = level + 1
+
+    def _append(self, row: Array, level: int) -> None:
+        if self._count == len(self._front):
+            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
+            self._front = np.concatenate([self._front, np.empty_like(self._front)])
+        self._rows[self._count], self._front[self._count] = row, level
+        self._count += 1
+
+    def _among(self, own: int, most: float) -> bool:
+        """Whether the newest, of front `own`, has a place below `most`."""
+        rows, front = self._rows[: self._count], self._front[: self._count]
+        before, level_ones = int((front < own).sum()), np.flatnonzero(front == own)
+        if before >= most or before + len(level_ones) <= most:
+            return before < most
+        alike = rows[:, 0] == rows[-1, 0]
+        scaled = np.empty_like(rows[:, 1:])
+        scaled[alike] = _scaled(rows[alike, 1:])
+        return before + epsilon_net(scaled[level_ones]).index(len(level_ones) - 1) < most
+
+
+def _dominate(rows: Array, row: Array) -> NDArray[np.bool_]:
+    """Which of the rows (violation turned round, then values) dominate the one."""
+    less = rows[:, 0] > row[0]
+    level = (rows[:, 0] == row[0]) & (rows[:, 1:] >= row[1:]).all(1) & (rows[:, 1:] > row[1:]).any(1)
+    return np.asarray(less | level)
 
 
 def _scaled(values: Array) -> Array:

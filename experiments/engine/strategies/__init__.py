@@ -102,9 +102,12 @@ class Scheduler:
         """Whether the trial goes on, stops, or pauses until it is promoted or dropped."""
         raise NotImplementedError
 
-    def budget(self, trial: int) -> float | None:
-        """The epochs after which a new trial of this number ends or pauses; None: the maximum. Changes no state."""
+    def budget(self) -> float | None:
+        """The epochs after which the next new trial ends or pauses; None: the maximum. Changes no state."""
         return None
+
+    def started(self, trial: int) -> None:
+        """A new trial is in flight, or a paused one again."""
 
     def ended(self, trial: int) -> None:
         """The trial is over, for whatever reason: nobody waits for it."""
@@ -112,9 +115,6 @@ class Scheduler:
     def promoted(self, last: bool) -> tuple[int, float] | None:
         """A paused trial to take up, and its next budget. `last`: no new trial comes. Changes no state."""
         return None
-
-    def resumed(self, trial: int) -> None:
-        """The promoted trial was taken up."""
 
     def dropped(self) -> Sequence[int]:
         """Paused trials that will not be promoted."""

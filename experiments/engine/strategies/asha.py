@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.engine.events import Verdict
-from experiments.engine.outcome import Outcome, ranks
+from experiments.engine.outcome import Fronts, Outcome
 from experiments.engine.strategies import Scheduler
 
 
@@ -26,23 +26,22 @@ class Rung:
         self.outcomes: dict[int, Outcome] = {}
         self._eta = eta
         self._values: list[float] = []
+        self._fronts: Fronts | None = None
 
     def record(self, trial: int, outcome: Outcome) -> bool:
         """Takes the outcome in; whether it is good enough among all so far. The first always is."""
-        if len(outcome.values) > 1 or outcome.violation or len(self._values) < len(self.outcomes):
-            passes = self._among_the_first(outcome)
-        else:
-            # Ray's scheduler asks for a percentile, whose last bit can differ from that of the share.
-            share = (1 - 1 / self._eta) * 100 / 100
-            passes = not self._values or outcome.values[0] >= quantile(self._values, share)
+        if self._fronts is None and (len(outcome.values) > 1 or outcome.violation):
+            self._fronts = Fronts(len(outcome.values))
+            for other in self.outcomes.values():
+                self._fronts.add(other, 1.0)
         self.outcomes[trial] = outcome
-        if len(outcome.values) == 1 and not outcome.violation:
-            bisect.insort(self._values, outcome.values[0])
-        return passes
+        return self._by_value(outcome.values[0]) if self._fronts is None else self._fronts.add(outcome, 1 / self._eta)
 
-    def _among_the_first(self, outcome: Outcome) -> bool:
-        among = [*self.outcomes.values(), outcome]
-        return not self.outcomes or ranks(among)[-1] < len(among) / self._eta
+    def _by_value(self, value: float) -> bool:
+        # Ray's scheduler asks for a percentile, whose last bit can differ from that of the share.
+        passes = not self._values or value >= quantile(self._values, (1 - 1 / self._eta) * 100 / 100)
+        bisect.insort(self._values, value)
+        return passes
 
 
 class Asha(Scheduler):

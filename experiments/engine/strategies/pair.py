@@ -61,12 +61,11 @@ class Pair:
         """The proposal is taken: a paused trial goes on, or a new number and its point are used."""
         self._answer = None
         self._live.add(trial)
-        if trial < len(self._configs):
-            self._scheduler.resumed(trial)
-            return
-        self._configs.append(config)
-        self._tried.add(_key(config))
-        self._searcher.started(trial, config)
+        self._scheduler.started(trial)
+        if trial == len(self._configs):
+            self._configs.append(config)
+            self._tried.add(_key(config))
+            self._searcher.started(trial, config)
 
     def reported(self, trial: int, epochs: float, metrics: Metrics) -> Verdict:
         """The scheduler's decision; the searcher learns the outcome whatever it is."""
@@ -103,7 +102,7 @@ class Pair:
         trial = len(self._configs)
         if self._trials is not None and trial >= self._trials:
             return None
-        epochs = self._scheduler.budget(trial) or self._epochs
+        epochs = self._scheduler.budget() or self._epochs
         if trial < len(self._first):
             return Proposal(trial, self._first[trial], epochs)
         refused: dict[str, Config] = {}
