@@ -157,21 +157,24 @@ class Space:
         if name not in numbers:
             raise SpaceError([f"change.{name}: {self._idle(name) if name in self.configspace else self._no(name)}"])
         anew = [other for other in self.names if other == name or other not in numbers]
-        for _ in range(_REDRAWS):
+        for _ in range(_REDRAWS if len(parameters.choices(self.configspace[name]) or "many") > 1 else 0):
             places = {**numbers, **{other: parameters.drawn(self.configspace[other], random) for other in anew}}
             vector = self._completed(places)
             if places[name] != numbers[name] and not self._forbidden(vector):
                 return self._point(vector)
         raise SpaceError([f"change.{name}: no other value is legal beside the rest of the point"])
 
-    def grid(self, steps: int) -> Iterator[Point]:
-        """Every legal point once, the last parameter changing fastest: all choices, ranges in up to `steps` values.
-
-        One step is the default; more are even on the range's scale, with both ends.
+    def grid(self, steps: int, seed: int | None = None, index: int = 0) -> Iterator[Point]:
+        """Every legal point once: all choices, ranges in up to `steps` values, even on their scale with both ends; one
+        step is the default. The last parameter changes fastest; with a seed, values come in an order that depends on
+        (seed, index), so that the first point is any one.
         """
         if steps < 1:
             raise SpaceError([f"steps must be at least 1, got {steps}"])
         ranges = [parameters.steps(parameter, steps) for parameter in self.configspace.values()]
+        if seed is not None:
+            random = _random(f"{seed} grid {index}")
+            ranges = [random.permutation(places).tolist() for places in ranges]
         return self._grid(np.full(len(ranges), np.nan), 0, ranges)
 
     def _grid(self, vector: Vector, index: int, ranges: Sequence[Sequence[float]]) -> Iterator[Point]:

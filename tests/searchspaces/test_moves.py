@@ -231,6 +231,14 @@ def test_the_grid_of_a_huge_space_begins_at_once():
     assert all(SPACES[2].legal(point) for point in first)
 
 
+def test_a_seeded_grid_is_the_same_points_and_begins_anywhere():
+    plain, shuffled = list(finite().grid(3)), list(finite().grid(3, 5))
+    assert plain != shuffled == list(finite().grid(3, 5))
+    assert sorted(map(text, plain)) == sorted(map(text, shuffled))
+    firsts = {text(next(finite().grid(3, 0, index))) for index in range(200)}
+    assert firsts == {text(point) for point in plain}
+
+
 def test_the_grid_leaves_out_what_a_relation_forbids():
     declared = ConfigurationSpace()
     low, high = UniformIntegerHyperparameter("low", 1, 9), UniformIntegerHyperparameter("high", 1, 9)
