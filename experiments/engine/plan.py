@@ -6,7 +6,7 @@
 import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,14 @@ _BYTES_A_PARAMETER = 12
 
 @dataclass(frozen=True)
 class Plan:
-    """A spec that can work: its spaces by stage, and what is known of its data."""
+    """A spec that can work: its spaces by stage, what is known of its data, and by stage the points that past
+    experiments advise to begin with.
+    """
 
     spec: Spec
     spaces: Mapping[str, Space]
     data: Data
+    advised: Mapping[str, list[Config]] = field(default_factory=dict)
 
     def fingerprint(self) -> Config:
         """What is run: spec, spaces, data, code and libraries."""
@@ -157,9 +160,16 @@ class Plan:
         if asked - references.paths(stage.options, director, spec).keys():
             return []
         if stage.each is None:
-            return [space.default(), *space.points(stage.initial)]
+            return self._first(stage, director)
         picks = references.picks(stage.model_dump(), director, spec)
         return [{**space.default(), stage.each.option: references.to(trial)} for trial in picks]
+
+    def _first(self, stage: Stage, director: Director) -> list[Config]:
+        """The default, what past experiments advise as far as it meets the constraints, the user's own points."""
+        space, admit = self.spaces[stage.name], self._admit(stage, director)
+        own = [space.default(), *space.points(stage.initial)]
+        advised = [point for point in self.advised.get(stage.name, ()) if point not in own and admit(point) is None]
+        return [own[0], *advised, *own[1:]]
 
     def _layers(self, stage: Stage | None, director: Director) -> Strategy:
         """Of one stage, or (None) of all those that take nothing of another."""

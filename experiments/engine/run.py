@@ -6,12 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
 
-from experiments.engine import fingerprint, interrupt, launch, precheck, runs
+from experiments.engine import fingerprint, interrupt, launch, memory, precheck, runs
 from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director
 from experiments.engine.events import Lost
@@ -24,6 +24,7 @@ from experiments.engine.report.live import LiveView
 from experiments.engine.report.summary import choice, chosen, summary
 from experiments.engine.retention import Retention
 from experiments.engine.watch import Watch
+from tasks.features import features
 from trainables.parsing import ParseError
 from trainables.store import Store
 
@@ -55,6 +56,7 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
     StorageError.
     """
     known = None if options.new else runs.unfinished(storage, plan.spec.name)
+    plan = replace(plan, advised=known.records[0].get("advised", {}) if known else memory.remembered(plan, storage))
     now = plan.fingerprint()
     changes = _accepted(known, now, options) if known else []
     say = _sayer(console)
@@ -75,6 +77,7 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
             _resume(plan, director, book, changes, now)
         else:
             _open(plan, store, book, now)
+            _say_advised(plan, say)
         session = Session(plan, store, book, lease, console)
         lag = session.work(director, resources)
         _draw(plan, director, store, say)
@@ -83,6 +86,11 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
 
 def _sayer(console: Console) -> Callable[[str], None]:
     return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say_advised(plan: Plan, say: Callable[[str], None]) -> None:
+    for stage, points in plan.advised.items():
+        say(f"warm start: {stage} begins with {len(points)} configurations that were good in past runs")
 
 
 def _accepted(known: runs.Run, now: Json, options: Options) -> list[str]:
@@ -156,8 +164,9 @@ def _open(plan: Plan, store: Store, book: Ledger, now: Json) -> None:
             "event": "opened",
             "spec": plan.spec.resolved(),
             "fingerprint": now,
-            "data": plan.data.record,
+            "data": {**plan.data.record, "features": features(plan.data)},
             "labels": list(plan.data.labels),
+            "advised": dict(plan.advised),
             "machine": {"host": platform.node(), "cores": os.cpu_count()},
             "command": sys.argv,
             "at": time.time(),

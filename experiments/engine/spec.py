@@ -27,7 +27,7 @@ _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
 _STAGE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
 _LONGEST = 1e10
 _LONGEST_NAME = 64
-_SMOKE = "-smoke"  # a tiny version is another experiment: neither goes on with the other's run
+SMOKE = "-smoke"  # a tiny version is another experiment: neither goes on with the other's run
 _BYTES = {"M": 1e6, "G": 1e9, "T": 1e12}
 _MOST_BYTES = 1e18
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -75,6 +75,11 @@ def _part(value: Any) -> Any:
 def _listed(value: Any) -> Any:
     """One name is short for a list of it."""
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _warm(value: Any) -> Any:
+    """One path is short for a list of it, null for none."""
+    return value or "none" if value is None or value in ("auto", "none") else _listed(value)
 
 
 class _Model(BaseModel):
@@ -241,6 +246,12 @@ class Spec(_Model):
     """What checkpoints and artifacts may take together: bytes, or 500MB, 20GB; null: what is free."""
     seed: int = Field(default=0, ge=0)
     """All randomness follows from it."""
+    warm_start: Annotated[
+        Literal["auto", "none"] | Annotated[tuple[str, ...], Field(min_length=1)],
+        BeforeValidator(_warm, json_schema_input_type=str | list[str] | None),
+    ] = "none"
+    """Past runs whose best configurations come first after the default, those on similar data above all: auto (all in
+    the storage), the folder or URI of a run or of a folder of runs, or a list of these; none: no."""
     finalists: Finalists = Finalists()
     """What happens after the last trial."""
     smoke: dict[str, Any] = {}
@@ -324,7 +335,7 @@ def json_schema() -> dict[str, Any]:
 
 def _smoked(spec: Spec) -> Spec:
     try:
-        return spec.apply({"name": spec.name[: _LONGEST_NAME - len(_SMOKE)] + _SMOKE, **spec.smoke})
+        return spec.apply({"name": spec.name[: _LONGEST_NAME - len(SMOKE)] + SMOKE, **spec.smoke})
     except ParseError as error:
         raise ParseError([f"smoke: {fault}" for fault in error.faults]) from None
 
