@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     run = add("run", help="run an experiment, or go on with its newest unfinished run")
     run.set_defaults(command="run")
     _experiment(run)
+    _extend(run)
     _running(run)
     _fit(add("fit", help="search a model for a file of labelled data, without any YAML"))
     _submit(add("submit", help="run an experiment as a job on a Ray cluster, and end with its exit code"))
@@ -105,6 +106,12 @@ def _experiment(command: argparse.ArgumentParser) -> None:
     command.add_argument("experiment", metavar="E", help="a name in experiments/, or the path of a YAML file")
     command.add_argument("--smoke", action="store_true", help="a tiny version that shows that everything works")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting")
+
+
+def _extend(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--extend", type=int, metavar="N", help="go on with the newest, finished run by N more trials of its last stage"
+    )
 
 
 def _running(command: argparse.ArgumentParser) -> None:
@@ -127,6 +134,7 @@ def _submit(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command="submit")
     _experiment(command)
     command.add_argument("--address", required=True, help="the dashboard: http://HOST:8265")
+    _extend(command)
     _going_on(command)
 
 

@@ -96,12 +96,12 @@ def submit(options: Namespace, console: Console) -> Outcome:
 def _job_arguments(options: Namespace) -> list[str]:
     """The options of `run` that were given to `submit`."""
     flags = {"--smoke": options.smoke, "--new": options.new, "--accept-changes": options.accept_changes}
-    valued = {"--storage": options.storage, "--wait": options.wait}
+    valued = {"--storage": options.storage, "--wait": options.wait, "--extend": options.extend}
     return [
         options.experiment,
         *(word for setting in options.settings for word in ("--set", setting)),
         *(flag for flag, given in flags.items() if given),
-        *(word for name, value in valued.items() if value is not None for word in (name, value)),
+        *(word for name, value in valued.items() if value is not None for word in (name, str(value))),
     ]
 
 
@@ -137,11 +137,14 @@ def _run(spec: specs.Spec, options: Namespace, console: Console) -> int:
 
     storage: list[Store] = []
     faults = plans.faults_of(lambda: storage.append(runs.storage(options.storage)))
+    extend = getattr(options, "extend", None)
+    if extend is not None and extend < 1:
+        faults.append(f"--extend must be at least 1 trial, got {extend}")
     wait: list[float | None] = []
     faults += plans.faults_of(lambda: wait.append(_seconds(options.wait)))
     plan = plans.prepare(spec, default_cache(), faults)
     _say_data(plan.data.record, console)
-    chosen = running.Options(options.address, options.new, options.accept_changes, wait[0])
+    chosen = running.Options(options.address, options.new, options.accept_changes, wait[0], extend or 0)
     code, store = running.run(plan, storage[0], console, chosen)
     launch.disconnect()
     print_report(records.summary_of(runs.find(storage[0], store.name)), console)

@@ -11,6 +11,7 @@ from experiments.engine.events import (
     Checkpoint,
     Event,
     Expired,
+    Extended,
     Failed,
     FailureKind,
     LossKind,
@@ -165,6 +166,8 @@ class Director:
                 self._cancelled(event)
             case Expired():
                 self._expire(event)
+            case Extended():
+                self._extend(event)
         self._drop()
         return verdict
 
@@ -173,13 +176,13 @@ class Director:
         return self.trials[self.segments[segment].stage, self.segments[segment].trial]
 
     def about(self, event: Event) -> Trial | None:
-        """The trial an event is about; None for `Expired`."""
+        """The trial an event is about; None for `Expired` and `Extended`."""
         match event:
             case Started():
                 return self.trial_of(event.segment.number)
             case Cancelled():
                 return self.trials[event.stage, event.trial]
-            case Expired():
+            case Expired() | Extended():
                 return None
         return self.trial_of(event.segment)
 
@@ -317,6 +320,13 @@ class Director:
             for number in strategy.dropped():
                 if self.trials[name, number].status == "paused":
                     self._end(self.trials[name, number], "stopped", "")
+
+    def _extend(self, event: Extended) -> None:
+        """Nothing ends it any more that ended it before."""
+        self.expired, self.final, self.given_up = "", False, ""
+        for stage in self.stages.values():
+            if event.stage in stage.after:
+                self._strategies.pop(stage.name, None)
 
     def _leave(self, segment: int) -> Trial:
         self.in_flight.remove(segment)

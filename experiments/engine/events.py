@@ -1,7 +1,7 @@
 """What happens in an experiment, as the ledger keeps it.
 
 A segment is one uninterrupted piece of a trial on Ray; every event belongs to one segment, except `Cancelled` (of a
-trial) and `Expired` (of all).
+trial), `Expired` (of all) and `Extended` (of a stage).
 Events are plain data: folding the recorded ones through a director gives its state back.
 """
 
@@ -114,7 +114,15 @@ class Expired:
     final: bool = False
 
 
-Event = Started | Reported | Failed | Lost | Cancelled | Expired
+@dataclass(frozen=True)
+class Extended:
+    """What had come to its end goes on with more trials of a stage; what comes after that stage is planned anew."""
+
+    stage: str
+    trials: int
+
+
+Event = Started | Reported | Failed | Lost | Cancelled | Expired | Extended
 _KINDS: dict[str, type[Event]] = {
     "started": Started,
     "reported": Reported,
@@ -122,6 +130,7 @@ _KINDS: dict[str, type[Event]] = {
     "lost": Lost,
     "cancelled": Cancelled,
     "expired": Expired,
+    "extended": Extended,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 

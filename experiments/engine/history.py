@@ -70,7 +70,7 @@ def follow(director: Director, number: int, record: dict[str, Any]) -> Verdict |
 
 
 def _stages(records: list[dict[str, Any]]) -> Iterator[Stage]:
-    spec = records[0]["spec"]
+    spec = [record["spec"] for record in records if "spec" in record][-1]  # the newest counts, as when live
     searches = {stage["name"]: stage for stage in spec["stages"]}
     names = {record["segment"]["stage"]: None for record in records if record["event"] == "started"}
     for name in {**names, **dict.fromkeys(searches)}:

@@ -195,7 +195,10 @@ class Plan:
         of = wanted.of or (self._last(director),)
         chosen = picks([trial for name in of for trial in director.of_stage(name)], spec)
         there = [trial for trial in chosen if trial.checkpoint is not None]
-        return Listed([self._finalist(trial, precision) for trial in there for precision in wanted.precision])
+        asked = [self._finalist(trial, precision) for trial in there for precision in wanted.precision]
+        before = director.of_stage(FINALISTS)  # of an experiment that was extended
+        exported = [trial.config for trial in before if not trial.failed]
+        return Listed([config for config in asked if config not in exported], len(before))
 
     def _last(self, director: Director) -> str:
         """The last stage; where the time was up before it had a result, the last that has one."""

@@ -109,7 +109,7 @@ def _apart(space: Space, points: Sequence[Config], others: Sequence[Config]) -> 
     gaps = np.abs(here[:, None] - there[None])
     one_absent = np.isnan(here)[:, None] != np.isnan(there)[None]
     gaps = np.where(ordered, gaps, (gaps > 0).astype(float))
-    return np.where(one_absent, 1.0, np.nan_to_num(gaps)).mean(-1)
+    return np.asarray(np.where(one_absent, 1.0, np.nan_to_num(gaps)).mean(-1), dtype=float)
 
 
 def _numbers(space: Space, points: Sequence[Config]) -> Array:
@@ -122,9 +122,9 @@ def _greedy(shares_SP: Array, weights_S: Array, count: int) -> list[int]:
     best_S = np.ones(len(shares_SP))
     chosen: list[int] = []
     for _ in range(min(count, len(average_P))):
-        gained_P = weights_S @ np.minimum(best_S[:, None], shares_SP)
-        left = [index for index in range(len(average_P)) if index not in chosen]
-        index = min(left, key=lambda place: (round(gained_P[place], 9), average_P[place]))
+        with_P = np.round(weights_S @ np.minimum(best_S[:, None], shares_SP), 9)
+        order = np.lexsort((average_P, with_P)).tolist()
+        index = next(place for place in order if place not in chosen)
         chosen.append(index)
         best_S = np.minimum(best_S, shares_SP[:, index])
     return chosen

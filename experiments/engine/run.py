@@ -11,10 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.engine import fingerprint, interrupt, launch, memory, precheck, runs
+from experiments.engine import extension, fingerprint, interrupt, launch, memory, precheck, runs
 from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director
-from experiments.engine.events import Lost
+from experiments.engine.events import Lost, to_record
 from experiments.engine.history import follow
 from experiments.engine.lease import Lease
 from experiments.engine.ledger import Ledger, LedgerError
@@ -40,22 +40,25 @@ _SYNC_S, _RELEASE_S, _VIEW_S = 2.5, 1.0, 0.5
 @dataclass(frozen=True)
 class Options:
     """What the command line says besides the experiment: a cluster to join, whether to start afresh, whether to go on
-    with what has changed, and how many seconds to wait for the cluster to grow.
+    with what has changed, how many seconds to wait for the cluster to grow, and by how many trials to go on with what
+    is finished.
     """
 
     address: str | None = None
     new: bool = False
     accept_changes: bool = False
     wait: float | None = None
+    extend: int = 0
 
 
 def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple[int, Store]:
-    """Runs the plan to its end, or on from where the newest unfinished run of the same name stopped.
+    """Runs the plan to its end, or on from where the newest unfinished run of the same name stopped; or extends one.
 
     An exit code, and the run's store. Raises ParseError, with nothing written, where it cannot go on or start, and
     StorageError.
     """
-    known = None if options.new else runs.unfinished(storage, plan.spec.name)
+    known = _known(plan.spec.name, storage, options)
+    plan = extension.extended(plan, known.records if known else (), options.extend)
     plan = replace(plan, advised=known.records[0].get("advised", {}) if known else memory.remembered(plan, storage))
     now = plan.fingerprint()
     changes = _accepted(known, now, options) if known else []
@@ -75,6 +78,7 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
         if known:
             store.delete("requests")  # what was asked of an earlier driver
             _resume(plan, director, book, changes, now)
+            _extend(plan, director, book, options.extend)
         else:
             _open(plan, store, book, now)
             _say_advised(plan, say)
@@ -86,6 +90,15 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
 
 def _sayer(console: Console) -> Callable[[str], None]:
     return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _known(name: str, storage: Store, options: Options) -> runs.Run | None:
+    """The run to go on with. Raises ParseError where there is none to extend."""
+    if options.extend and options.new:
+        raise ParseError(["--extend goes on with a finished run, --new starts another; give one of them"])
+    if options.extend:
+        return extension.finished(storage, name)
+    return None if options.new else runs.unfinished(storage, name)
 
 
 def _say_advised(plan: Plan, say: Callable[[str], None]) -> None:
@@ -187,6 +200,13 @@ def _resume(plan: Plan, director: Director, book: Ledger, changes: Sequence[str]
     book.sync()
 
 
+def _extend(plan: Plan, director: Director, book: Ledger, more: int) -> None:
+    if more:
+        event = extension.event(plan, more)
+        book.append({**to_record(event), "verdict": director.tell(event), "at": time.time()})
+        book.sync()
+
+
 def newest_spec(records: Sequence[Json]) -> Json:
     """The spec a run has now: as opened, resumed, or last accepted."""
     return next((dict(record["spec"]) for record in reversed(records) if "spec" in record), {})
@@ -212,11 +232,13 @@ def replay(director: Director, records: Sequence[Json], *, checked_from: int = 0
 
 
 def used(records: Sequence[Json]) -> float:
-    """Seconds from the begin of each session to its last record."""
+    """Seconds from the begin of each session to its last record, since the run was opened or last extended."""
     total, begun, last = 0.0, 0.0, 0.0
     for record in records:
         if record["event"] in ("opened", "resumed"):
             total, begun = total + last - begun, record["at"]
+        elif record["event"] == "extended":
+            total, begun = 0.0, record["at"]
         last = record["at"]
     return total + last - begun
 

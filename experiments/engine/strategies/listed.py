@@ -7,17 +7,18 @@ from experiments.engine.strategies import Proposal, Signal
 
 
 class Listed:
-    """One trial a configuration, one report a trial."""
+    """One trial a configuration, numbered from `first` on, one report a trial."""
 
-    def __init__(self, configs: Sequence[Config]) -> None:
+    def __init__(self, configs: Sequence[Config], first: int = 0) -> None:
         self._configs = list(configs)
+        self._first = first
         self._started = 0
         self._live: set[int] = set()
 
     def ask(self) -> Proposal | Signal:
         """The next of the list."""
         if self._started < len(self._configs):
-            return Proposal(self._started, self._configs[self._started], 1)
+            return Proposal(self._first + self._started, self._configs[self._started], 1)
         return "wait" if self._live else "done"
 
     def refused(self, config: Config) -> None:

@@ -1,0 +1,40 @@
+"""A finished experiment goes on with more trials: of its last stage, whose finalists are then picked anew."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from experiments.engine import runs
+from experiments.engine.events import Extended
+from experiments.engine.plan import Plan
+from experiments.engine.runs import Run
+from trainables.parsing import ParseError
+from trainables.store import Store
+
+
+def finished(storage: Store, experiment: str) -> Run:
+    """The newest run of an experiment. Raises ParseError where there is none, or where that one has not ended."""
+    unfinished = runs.unfinished(storage, experiment)
+    newest = next((run for run in runs.every(storage) if run.experiment == experiment and not run.fault), None)
+    if newest is None:
+        raise ParseError([f"--extend: there is no run of {experiment} under {storage.shown}; run it without --extend"])
+    if unfinished is not None and unfinished.name == newest.name:
+        raise ParseError([f"--extend: {newest.name} has not come to its end; go on with it without --extend first"])
+    return newest
+
+
+def extended(plan: Plan, records: Sequence[Mapping[str, Any]], more: int) -> Plan:
+    """The plan with the trials that a run was extended by, and `more`. Raises ParseError where these cannot be."""
+    count = more + sum(record["trials"] for record in records if record.get("event") == "extended")
+    if not count:
+        return plan
+    stage = plan.spec.stages[-1]
+    if not stage.space or stage.each or stage.trials is None:
+        what = "searches until the time is up" if stage.space and not stage.each else "searches nothing"
+        raise ParseError([f"--extend {more}: adds trials to the last stage, and {stage.name} {what}; leave it out"])
+    return replace(plan, spec=plan.spec.apply({f"stages.{stage.name}.trials": stage.trials + count}))
+
+
+def event(plan: Plan, more: int) -> Extended:
+    """What the ledger keeps of it."""
+    return Extended(plan.spec.stages[-1].name, more)
