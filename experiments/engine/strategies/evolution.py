@@ -28,7 +28,9 @@ class Evolution:
 
         model_config = ConfigDict(frozen=True, extra="forbid")
         population: int = Field(20, ge=2, description="trials that can be parents; as many are drawn at random first")
-        tournament: int = Field(10, ge=1, description="how many of them are drawn (all, if fewer), for the best to be the parent")
+        tournament: int = Field(
+            10, ge=1, description="how many of them are drawn (all, if fewer), for the best to be the parent"
+        )
 
     def __init__(self, config: Config, space: Space, seed: int) -> None:
         self._config = config

@@ -86,7 +86,7 @@ class Greedy:
         return next(islice(neighbours, attempt, None), None) or self._draws.propose(trial, attempt)
 
     def started(self, trial: int, config: Point) -> None:
-        """A neighbour belongs to its climb, the user's own points to the first, others begin one if all are over."""
+        """A neighbour belongs to its climb; another point to the newest, or begins one where all are over."""
         key = _key(config)
         if trial >= 0:
             climb, centre = self._origin(key)
@@ -109,7 +109,7 @@ class Greedy:
                 return climb, centre
         if not found:
             self._climbs.append(Climb())
-        return self._climbs[0 if found else -1], None
+        return self._climbs[-1], None
 
     def _open(self) -> Iterator[tuple[Climb, int, dict[str, Point]]]:
         """Climbs and their centres that have untried neighbours, with these."""

@@ -21,17 +21,12 @@ def told(greedy, value, trials, space, lag=0):
     """Trials one after the other; each reports when `lag` more have begun."""
     points = []
     for trial in range(trials):
-        point = untried(greedy, trial, points) if trial else space.default()
+        point = greedy.propose(trial, 0) if trial else space.default()
         greedy.started(trial, point)
         points.append(point)
         if trial >= lag:
             greedy.observed(trial - lag, points[trial - lag], 1.0, value(points[trial - lag]))
     return points
-
-
-def untried(greedy, trial, points):
-    """As `Pair` does it."""
-    return next(point for attempt in range(200) if (point := greedy.propose(trial, attempt)) not in points)
 
 
 def steps(one, other):
@@ -48,6 +43,7 @@ def test_on_one_hill_it_goes_to_the_top_by_single_steps():
     value = peak(top)
     points = told(Greedy(Greedy.Config(), space, 0), value, 60, space)
     assert points.index(top) < 50  # of 729
+    assert len({str(point) for point in points}) == 60
     best = points[0]
     for point in points[1 : points.index(top) + 1]:
         assert steps(point, best) == 1
@@ -117,6 +113,20 @@ def test_with_two_objectives_it_climbs_from_all_that_is_not_dominated():
     points = told(Greedy(Greedy.Config(), space, 0), value, 60, space)
     assert {point["x"] for point in points if point["y"] == 0} == set(range(20))  # the whole front
     assert all(point["y"] <= 1 for point in points[:39])
+
+
+def test_the_neighbours_of_two_that_are_not_dominated_are_tried_in_turn():
+    space = lattice()
+    greedy = Greedy(Greedy.Config(), space, 0)
+    ends = [{"x": 1, "y": 1}, {"x": 7, "y": 7}]
+    for trial, point in enumerate(ends):
+        greedy.started(trial, point)
+        greedy.observed(trial, point, 1.0, Outcome((float(trial), -float(trial))))
+    for trial in range(2, 10):
+        point = greedy.propose(trial, 0)
+        assert steps(point, ends[trial % 2]) == 1
+        greedy.started(trial, point)
+        greedy.observed(trial, point, 1.0, Outcome((-1.0, -1.0)))
 
 
 def test_the_users_own_points_belong_to_the_first_climb():
