@@ -22,7 +22,7 @@ from models.encoder import Classifier, build
 from models.slicing import assembled
 from tasks.batches import bucketed, sorted_by_length
 from tasks.task import Data
-from trainables import checkpoint, teacher
+from trainables import checkpoint, teacher, used
 from trainables.answers import Answers, answers
 from trainables.data import default_cache, prepare
 from trainables.loop import EVALUATION_BATCH, Examples, Loop, Optimization, on_device
@@ -81,7 +81,7 @@ class Compress:
         while self.rounds < self._due():
             self._prune()
         self.flops = 0
-        report = {**self.loop.advance(), **self.cost, "rounds": self.rounds}
+        report = {**self.loop.advance(), **self.cost, "rounds": self.rounds, "used": self.used}
         return {**report, "training_flops": PASSES * self.flops}
 
     def save(self, folder: Path) -> None:
@@ -134,6 +134,10 @@ class Compress:
         seed, device = self.config.seed, self.workspace.device
         self.loop = Loop(model, self.data, optimization, self._loss, seed=seed, device=device)
         self.cost = costs(model.architecture, model, self.data, self.workspace)
+        n_classes = self.data.signature["n_classes"]
+        said_BC = used.made_up(n_classes, 1.0)
+        loss = used.of_loss(lambda logits_BC, targets_B: self._told(logits_BC, targets_B, said_BC), n_classes)
+        self.used = used.digest(**used.of_training(self.loop), loss=loss)
 
     def _scored(self) -> list[Examples]:
         """The examples that tell what is important; as the network reads them now."""
@@ -146,11 +150,18 @@ class Compress:
 
     def _loss(self, model: nn.Module, examples: Examples) -> Tensor:
         self.flops += forward_flops(self.model.architecture, self.data.signature, examples.inputs)
-        logits_BC, weight = model(**examples.inputs), self.config.soft_weight
-        hard = label_loss(self.data, logits_BC, examples.targets, self.config.label_smoothing)
+        logits_BC: Tensor = model(**examples.inputs)
+        if self.said is None:
+            return self._told(logits_BC, examples.targets, logits_BC)
+        said_BC = torch.from_numpy(self.said.logits(examples.rows)).to(logits_BC.device)
+        return self._told(logits_BC, examples.targets, said_BC)
+
+    def _told(self, logits_BC: Tensor, targets_B: Tensor, said_BC: Tensor) -> Tensor:
+        """What labels, and the answers said_BC of a teacher if there is one, say to a batch, as one loss."""
+        weight = self.config.soft_weight
+        hard = label_loss(self.data, logits_BC, targets_B, self.config.label_smoothing)
         if self.said is None:
             return hard
-        said_BC = torch.from_numpy(self.said.logits(examples.rows)).to(logits_BC.device)
         return weight * soft_targets(logits_BC, said_BC, self.config.temperature).mean() + (1 - weight) * hard
 
 

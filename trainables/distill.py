@@ -18,7 +18,7 @@ from models.architecture import Architecture
 from models.encoder import Classifier
 from models.own import Own
 from tasks.task import Data
-from trainables import checkpoint, distillation, teacher
+from trainables import checkpoint, distillation, teacher, used
 from trainables.data import default_cache, prepare
 from trainables.distillation import DistillConfig
 from trainables.lessons import Lessons, told
@@ -66,6 +66,8 @@ class Distill:
         )
         self.flops = 0
         self.cost = costs(self.kind, self.model, self.data, workspace)
+        training = used.of_training(self.loop)
+        self.used = used.digest(**training, lessons=self.lessons.told(config.label_smoothing), until=config.match_until)
 
     @property
     def signature(self) -> dict[str, Any]:
@@ -99,7 +101,8 @@ class Distill:
         those of the student, backward counted as two forward, and of the teacher where it was asked meanwhile."""
         self.flops = self.lessons.flops = 0
         report = self.loop.advance()
-        return {**report, **self.cost, "training_flops": PASSES * self.flops + self.lessons.flops}
+        flops = PASSES * self.flops + self.lessons.flops
+        return {**report, **self.cost, "training_flops": flops, "used": self.used}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (see `trainables.checkpoint`), with the projections of the matches beside it."""

@@ -19,6 +19,7 @@ from tasks.augmentation import Augmentation, Mask, Vocabulary, augment, nearest,
 from tasks.batches import Rows
 from tasks.task import Data, Split
 from tasks.texts import TextSplit
+from trainables import used
 from trainables.answers import Answers, answers
 from trainables.losses import soft_targets
 from trainables.matches import width
@@ -81,6 +82,7 @@ class Lessons:
         workspace: Workspace,
     ) -> None:
         self.teacher, self.settings, self.names, self.seed = teacher, settings, names, seed
+        self._data = data
         self.cache, self.device = workspace.cache, workspace.device
         self.max_length = data.signature.get("max_length", 0)
         self._said = partial(
@@ -116,6 +118,19 @@ class Lessons:
         self.flops += forward_flops(self.teacher.architecture, self.teacher.config["signature"], inputs)
         self.teacher.model.to(self.device)
         return self.teacher.answer(inputs, names)
+
+    def told(self, smoothing: float) -> dict[str, Any]:
+        """What a trial's hash has of them: the loss of made-up answers, and how examples change, as plain JSON."""
+        n_classes, settings = self._data.signature["n_classes"], self.settings
+        said_BC = used.made_up(n_classes, 1.0)
+        alone = Mixed({}, None, torch.arange(len(said_BC)), torch.ones(len(said_BC)))
+        loss = partial(told, settings, self._data, said_BC=said_BC, mix=alone, smoothing=smoothing)
+        return {
+            "loss": used.of_loss(lambda logits_BC, targets_B: loss(logits_BC, targets_B=targets_B), n_classes),
+            "changes": settings.model_dump(mode="json", include=set(Augmentation.model_fields) | {"versions"}),
+            "examples": len(self._base),
+            "teacher": self.teacher.fingerprint,
+        }
 
     def _lesson(self, epoch: int) -> Lesson:
         version = self._version(epoch)

@@ -115,6 +115,10 @@ class Loop:
         mean = float(total) / sum(map(len, lengths))
         return (mean if math.isfinite(mean) else math.nan), lengths
 
+    def rate(self, progress: float) -> float:
+        """The learning rate when a share `progress` of all steps is done."""
+        return self.optimization.learning_rate * rate_scale(self.optimization, progress)
+
     def state(self) -> dict[str, Any]:
         """Everything that the next `advance` depends on besides model, optimizer and settings, as plain JSON."""
         place = {"epochs": self.epochs, "epoch": self.epoch, "place": self.place, "samples": self.samples}
@@ -153,7 +157,7 @@ class Loop:
         with autocast(self.optimization.precision, self.device):
             loss = self.loss(self.model, examples)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step(self.optimization.learning_rate * rate_scale(self.optimization, progress))
+        self.optimizer.step(self.rate(progress))
         return loss.detach()
 
     def _scores(self, finite: bool) -> dict[str, float]:

@@ -20,7 +20,7 @@ from models.elastic import Shape
 from models.encoder import Classifier
 from tasks.batches import Rows
 from tasks.task import Batch, Data, Split
-from trainables import checkpoint, teacher
+from trainables import checkpoint, teacher, used
 from trainables.data import default_cache, prepare
 from trainables.loop import Examples, Loop, Optimization, logits
 from trainables.optimization import Precision
@@ -52,6 +52,8 @@ class Subnet:
         _check(config, self.data, found, workspace.cache)
         whole = _network(config.supernet, workspace.cache, found.fingerprint)
         self.model = elastic.extracted(whole, _shape(config)).to(workspace.device)
+        data = [self.data.record["fingerprint"], config.examples]
+        self.used = used.digest(model=used.of_model(self.model), data=data)
 
     @staticmethod
     def architecture(config: SubnetConfig) -> Architecture:
@@ -77,6 +79,7 @@ class Subnet:
             "epochs": 1.0,
             **{f"val_{name}": float(score) for name, score in scores.items()},
             **costs(self.model.architecture, self.model, self.data, self.workspace),
+            "used": self.used,
         }
 
     def save(self, folder: Path) -> None:

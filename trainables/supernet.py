@@ -23,7 +23,7 @@ from models.elastic import Choices, Shape
 from models.encoder import Classifier, build
 from models.importance import Kind
 from tasks.task import Data
-from trainables import checkpoint, lessons, students, teacher
+from trainables import checkpoint, lessons, students, teacher, used
 from trainables.data import default_cache, prepare
 from trainables.lessons import Lessons, LessonSettings, told
 from trainables.loop import Examples, Loop, Optimization, logits
@@ -72,6 +72,9 @@ class Supernet:
         )
         self.cost = costs(self.model.architecture, self.model, self.data, workspace)
         self.flops = 0
+        subnets = config.model_dump(mode="json", include={"choices", "drawn", "largest"})
+        lessons_told = self.lessons.told(config.label_smoothing)
+        self.used = used.digest(**used.of_training(self.loop), lessons=lessons_told, subnets=subnets)
 
     @staticmethod
     def architecture(config: SupernetConfig) -> Architecture:
@@ -96,7 +99,7 @@ class Supernet:
         self.flops = self.lessons.flops = 0
         report = self.loop.advance()
         flops = PASSES * self.flops + self.lessons.flops
-        return {**report, **self._smallest(report), **self.cost, "training_flops": flops}
+        return {**report, **self._smallest(report), **self.cost, "training_flops": flops, "used": self.used}
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint (see `trainables.checkpoint`)."""

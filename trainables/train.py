@@ -16,7 +16,7 @@ from models.architecture import Architecture, check_fit, parse_signature
 from models.encoder import Classifier, build
 from models.own import Own
 from tasks.task import Data
-from trainables import checkpoint
+from trainables import checkpoint, used
 from trainables.data import prepare
 from trainables.loop import Examples, Loop, Optimization
 from trainables.routine import Workspace
@@ -82,6 +82,8 @@ class Train:
         self.loop = Loop(self.model, self.data, optimization, self._loss, seed=config.seed, device=workspace.device)
         self.cost = costs(Train.architecture(config), self.model, self.data, workspace)
         self.flops = 0
+        loss = used.of_loss(self._told, self.data.signature["n_classes"])
+        self.used = used.digest(**used.of_training(self.loop), loss=loss)
 
     @staticmethod
     def architecture(config: TrainConfig) -> Architecture | Own:
@@ -120,9 +122,10 @@ class Train:
     def advance(self) -> dict[str, Any]:
         """The loop's report (see `Loop.advance`), and what the model costs: params, flops (of an example of the
         validation split's mean length), size_mb (float32), and latency_ms where the stage has a layer table; and
-        `training_flops` of the stretch, backward counted as two forward, but for a network of the user's own."""
+        `training_flops` of the stretch, backward counted as two forward, but for a network of the user's own; and
+        `used`, the hash of what optimizer, model and data really had (see `trainables.used`)."""
         self.flops = 0
-        report = {**self.loop.advance(), **self.cost}
+        report = {**self.loop.advance(), **self.cost, "used": self.used}
         return {**report, "training_flops": PASSES * self.flops} if isinstance(self.model, Classifier) else report
 
     def save(self, folder: Path) -> None:
@@ -145,7 +148,10 @@ class Train:
     def _loss(self, model: nn.Module, examples: Examples) -> Tensor:
         if isinstance(model, Classifier):
             self.flops += forward_flops(model.architecture, self.data.signature, examples.inputs)
-        return label_loss(self.data, model(**examples.inputs), examples.targets, self.config.label_smoothing)
+        return self._told(model(**examples.inputs), examples.targets)
+
+    def _told(self, logits_BC: Tensor, targets_B: Tensor) -> Tensor:
+        return label_loss(self.data, logits_BC, targets_B, self.config.label_smoothing)
 
 
 @lru_cache(maxsize=8)
