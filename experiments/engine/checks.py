@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -13,7 +13,11 @@ from trainables.parsing import ParseError, parse, suggestion
 if TYPE_CHECKING:
     from experiments.engine.spec import Part, Spec, Stage
 
-Role = Literal["SEARCHER", "SCHEDULER"]
+# Schedulers that a searcher goes with, and why no others; one that is not here goes with all.
+_LEGAL = {
+    "bohb": (("hyperband", "asha"), "its model is of what trials are worth at several budgets"),
+    "pbt": (("none",), "it ends and goes on with trials itself"),
+}
 
 
 def faults(spec: "Spec") -> list[str]:
@@ -50,10 +54,7 @@ def of_valid_stages(values: Mapping[str, Any]) -> list[str]:
 
 def of_stage(stage: "Stage") -> list[str]:
     """Faults of one stage: its space and points, its strategy."""
-    search = stage.search
-    lines = _of_space(stage)
-    lines += _of_part(stage, search.searcher, "SEARCHER")
-    lines += _of_part(stage, search.scheduler, "SCHEDULER")
+    lines = [*_of_space(stage), *_of_searcher(stage), *_of_scheduler(stage), *_of_pair(stage)]
     lines += _of_each(stage) if stage.each else []
     return [f"stages.{stage.name}.{line}" for line in lines]
 
@@ -99,22 +100,62 @@ def _of_references(stage: "Stage", earlier: list[str]) -> list[str]:
     ]
 
 
-def _of_part(stage: "Stage", part: "Part", role: Role) -> list[str]:
-    path = f"search.{role.lower()}"
-    known = strategies.find(role)
-    if part.name not in known:
-        return [f"{path} {part.name!r} does not exist{suggestion(part.name, known)}"]
+def searchers() -> list[str]:
+    """Names of all that propose, those that schedule besides included."""
+    return sorted([*strategies.find("SEARCHER"), *strategies.find("STRATEGY")])
+
+
+def legal(searcher: str, scheduler: str) -> bool:
+    """Whether the two go together."""
+    return searcher not in _LEGAL or scheduler in _LEGAL[searcher][0]
+
+
+def _of_pair(stage: "Stage") -> list[str]:
+    searcher, scheduler = stage.search.searcher.name, stage.search.scheduler.name
+    if legal(searcher, scheduler):
+        return []
+    allowed, why = _LEGAL[searcher]
+    way_out = "leave scheduler out" if allowed == ("none",) else f"take {' or '.join(allowed)}"
+    return [f"search.scheduler is {scheduler!r}, which does not go with searcher {searcher!r}: {why}; {way_out}"]
+
+
+def _of_searcher(stage: "Stage") -> list[str]:
+    """A searcher says itself what it cannot do with the space."""
+    name, whole = stage.search.searcher.name, stage.search.searcher.name in strategies.find("STRATEGY")
+    role: strategies.Role = "STRATEGY" if whole else "SEARCHER"
+    config, faults = _options(stage.search.searcher, role, "search.searcher", searchers())
+    if config is None:
+        return faults
     try:
-        config = parse(strategies.options(part.name, role), part.options, path)
-    except ParseError as error:
-        return error.faults
-    return _of_budget(stage, part.name, config) if role == "SCHEDULER" else []
+        if whole:
+            strategies.load(name, role).check(config, stage.most, stage.epochs)
+        else:
+            strategies.load(name, role)(config, stage.search_space(), 0)
+    except SpaceError:  # said of the space
+        return []
+    except ValueError as error:
+        return [f"search.{line}" for line in str(error).splitlines()]
+    return []
 
 
-def _of_budget(stage: "Stage", name: str, config: BaseModel) -> list[str]:
+def _of_scheduler(stage: "Stage") -> list[str]:
     """A scheduler says itself which options do not go with the epochs."""
+    part = stage.search.scheduler
+    config, faults = _options(part, "SCHEDULER", "search.scheduler", strategies.find("SCHEDULER"))
+    if config is None:
+        return faults
     try:
-        strategies.load(name, "SCHEDULER")(config, stage.epochs)
+        strategies.load(part.name, "SCHEDULER")(config, stage.epochs)
     except ValueError as error:
         return [f"search.{error}"]
     return []
+
+
+def _options(part: "Part", role: strategies.Role, path: str, known: list[str]) -> tuple[BaseModel | None, list[str]]:
+    """The part's options, or what is wrong with them."""
+    if part.name not in known:
+        return None, [f"{path} {part.name!r} does not exist{suggestion(part.name, known)}"]
+    try:
+        return parse(strategies.options(part.name, role), part.options, path), []
+    except ParseError as error:
+        return None, error.faults

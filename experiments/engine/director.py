@@ -308,11 +308,12 @@ class Director:
         for key in [key for key in self._retries if self._over(self.stages[key[0]])]:
             self._retries.remove(key)
             self._end(self.trials[key], "expired", self.expired)
-        for trial in self._paused():
-            self._end(trial, "expired", self.expired)
+        self.drop_paused("expired", self.expired)
 
-    def _paused(self) -> list[Trial]:
-        return [trial for trial in self.trials.values() if trial.status == "paused"]
+    def drop_paused(self, status: Status = "stopped", reason: str = "") -> None:
+        """No paused trial goes on any more."""
+        for trial in [trial for trial in self.trials.values() if trial.status == "paused"]:
+            self._end(trial, status, reason)
 
     def _drop(self) -> None:
         """Ends the paused trials that their strategies gave up."""
@@ -357,5 +358,4 @@ class Director:
         waiting, self._retries = self._retries, []
         for key in waiting:
             self._end(self.trials[key], "lost", self.trials[key].failures[-1].reason)
-        for trial in self._paused():
-            self._end(trial, "stopped", self.given_up)
+        self.drop_paused("stopped", self.given_up)

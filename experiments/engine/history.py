@@ -45,6 +45,8 @@ def fold(records: list[dict[str, Any]]) -> Director:
         director = Director(list(_stages(records)))
     for number, record in enumerate(records, start=1):
         follow(director, number, record)
+    if records[-1]["event"] == "finished":
+        director.drop_paused()
     return director
 
 

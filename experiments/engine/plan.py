@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.engine import admission, asked, fingerprint, references, strategies
+from experiments.engine import admission, architectural, asked, fingerprint, references
 from experiments.engine.director import Director, Trial
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
@@ -21,7 +21,7 @@ from experiments.engine.report.summary import CLASSICAL, FINALISTS, LAYERS, pick
 from experiments.engine.spec import Spec, Stage
 from experiments.engine.strategies import Strategy
 from experiments.engine.strategies.listed import Listed
-from experiments.engine.strategies.pair import Pair
+from experiments.engine.strategies.named import named
 from models.architecture import Architecture
 from models.cost import params
 from models.latency import Target
@@ -123,12 +123,12 @@ class Plan:
             if not points or any(trial.failed for table in self._tables() for trial in director.of_stage(table)):
                 return Listed([])  # without the table no trial could be ranked
             space, search = self.spaces[stage.name], stage.search
-            bounds = self.spec.resolved()["constraints"]
-            searcher = strategies.load(search.searcher.name, "SEARCHER")
-            scheduler = strategies.load(search.scheduler.name, "SCHEDULER")
-            return Pair(
-                searcher=searcher(searcher.Config(**search.searcher.options), space, self.spec.seed),
-                scheduler=scheduler(scheduler.Config(**search.scheduler.options), stage.epochs),
+            bounds = admission.bounds(self.spec, stage)
+            return named(
+                (search.searcher.name, search.searcher.options),
+                (search.scheduler.name, search.scheduler.options),
+                space,
+                self.spec.seed,
                 first=points,
                 trials=len(points) if stage.each else stage.most,
                 epochs=stage.epochs,
@@ -266,7 +266,8 @@ def prepare(spec: Spec, cache: Path, known: Sequence[str] = ()) -> Plan:
     for precision in sorted({*spec.finalists.precision} - {"fp32", "auto"}):
         faults += [f"finalists.precision: {line}" for line in faults_of(partial(_check_precision, precision))]
     for stage in spec.stages:
-        faults += _routine_faults(stage, spaces[stage.name], None)
+        space = spaces[stage.name]
+        faults += _routine_faults(stage, space, None) or _population_faults(stage, space)
     task = {"name": spec.task.name, **spec.task.options}
     plans: list[Plan] = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -299,6 +300,17 @@ def _routine_faults(stage: Stage, space: Space, plan: Plan | None) -> list[str]:
 def _common(stage: Stage, plan: Plan | None) -> Config:
     common = plan.common(stage) if plan else {**stage.options, "task": {"name": ""}, "epochs": stage.epochs}
     return {**common, stage.each.option: f"stages.{stage.each.stage}.0"} if stage.each else common
+
+
+def _population_faults(stage: Stage, space: Space) -> list[str]:
+    """A population goes on with one another's weights, so that all must have one network."""
+    if stage.search.searcher.name != "pbt":
+        return []
+    names = architectural.parameters(stage.routine, _common(stage, None), space)
+    return [
+        f"stages.{stage.name}: searcher pbt goes on from another trial's weights, and {', '.join(names)} would make "
+        "another network of them; fix them, or take another searcher"
+    ][: len(names)]
 
 
 def _metric_faults(stage: Stage, space: Space, plan: Plan) -> list[str]:

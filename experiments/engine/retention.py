@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.engine import references
 from experiments.engine.director import Director, Trial
-from experiments.engine.events import Event, Reported, Verdict
+from experiments.engine.events import Checkpoint, Event, Reported, Started, Verdict
 from experiments.engine.frontier import Objectives, feasible, score
 from experiments.engine.ledger import Ledger
 from experiments.engine.report.summary import choice, frontier, picks
@@ -20,7 +20,8 @@ _DEPTH = 4
 
 
 class Retention:
-    """Keeps the last checkpoint of every running trial, and of the ended ones those on their stage's frontier.
+    """Keeps the last checkpoint of every running or paused trial, what a new one goes on from until it has its own,
+    and of the ended ones those on their stage's frontier.
 
     `spec`, resolved, brings constraints, `choose` and the budget `disk` in bytes: what meets the constraints has a
     frontier of its own, from which the finalists are picked, and above the budget the checkpoints on the frontiers that
@@ -49,6 +50,11 @@ class Retention:
         self._kept: dict[str, str] = {}
         self._sizes: dict[str, int] = {}
         self._frontiers: dict[str, list[Trial]] = {}
+        self._pausing: dict[str, Trial] = {}
+        # What a trial began from that has no checkpoint of its own yet, by its id.
+        self._begun_from: dict[str, str] = {}
+        for segment in director.segments.values():
+            self._borrow(director.trial_of(segment.number), segment.start)
         for trial in director.trials.values():
             self._sizes |= {report.checkpoint: report.size for report in trial.reports if report.checkpoint}
             self._look(trial)
@@ -57,9 +63,13 @@ class Retention:
 
     def __call__(self, event: Event, verdict: Verdict) -> None:
         """Looks at the trial an event was about, at its stage's frontier when it ended, and at the budget."""
+        for other in [other for other in self._pausing.values() if other.status != "paused"]:
+            self._look(other)  # promoted, dropped by its rung, or its time is up
         trial = self._director.about(event)
         if trial is None:
             return
+        if isinstance(event, Started):
+            self._borrow(trial, event.segment.start)
         if isinstance(event, Reported) and event.checkpoint:
             self._sizes[event.checkpoint] = event.size
         self._look(trial)
@@ -72,8 +82,23 @@ class Retention:
             self._drop(trial)
         if newest is not None:
             self._kept[trial.id] = newest
+        self._pausing.pop(trial.id, None)
+        if trial.status == "paused":
+            self._pausing[trial.id] = trial
         if trial.ended:
             self._ended(trial)
+        if trial.ended or newest is not None:
+            self._give_back(trial)
+
+    def _borrow(self, trial: Trial, start: Checkpoint | None) -> None:
+        if start is not None and trial.checkpoint is None and not trial.ended:
+            self._begun_from[trial.id] = start.path
+
+    def _give_back(self, trial: Trial) -> None:
+        path = self._begun_from.pop(trial.id, None)
+        if path is not None and path not in {*self._kept.values(), *self._begun_from.values()}:
+            self._sizes.pop(path, None)
+            self._ledger.when_durable(partial(self._remove, path))
 
     def _ended(self, trial: Trial) -> None:
         """Only what is on the frontier can be on it later, so the others need not be looked at again."""
@@ -88,7 +113,7 @@ class Retention:
 
     def _drop(self, trial: Trial) -> None:
         path = self._kept.pop(trial.id, None)
-        if path is not None:
+        if path is not None and path not in self._begun_from.values():
             self._sizes.pop(path, None)
             self._ledger.when_durable(partial(self._remove, path))
 
@@ -107,7 +132,8 @@ class Retention:
     def _used(self) -> float:
         """Bytes of the kept checkpoints, and of the artifacts: weights and network, each of the model's size."""
         artifacts = [t.metrics["size_mb"] for t in self._director.trials.values() if t.metrics.get("artifact")]
-        return float(sum(self._sizes.get(path, 0) for path in self._kept.values()) + 2e6 * sum(artifacts))
+        paths = {*self._kept.values(), *self._begun_from.values()}
+        return float(sum(self._sizes.get(path, 0) for path in paths) + 2e6 * sum(artifacts))
 
     def _spare(self) -> list[Trial]:
         """Ended trials whose checkpoint no finalist, no stage to come and no segment in flight needs."""
@@ -141,4 +167,4 @@ class Retention:
         if self._store.local is not None:
             drafts = self._store.local.glob(f"{TRIALS}/*/*/.*.part")
             found |= {str(path.relative_to(self._store.local)) for path in drafts}
-        return found - set(self._kept.values())
+        return found - {*self._kept.values(), *self._begun_from.values()}

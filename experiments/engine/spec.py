@@ -103,12 +103,13 @@ Named = Annotated[Part, BeforeValidator(_part, json_schema_input_type=str | Part
 
 
 class Search(_Model):
-    """The strategy: a searcher proposes configurations, a scheduler stops trials."""
+    """The strategy: a searcher proposes configurations, a scheduler stops trials. bohb goes with hyperband or asha, pbt
+    with no scheduler; all others go together."""
 
     searcher: Named = Part(name="random")
-    """random, or {name: …, options}."""
+    """random, grid, greedy, evolution, reinforce, tpe, bohb, optuna or pbt, or {name: …, options}."""
     scheduler: Named = Part(name="none")
-    """none, asha, or {name: asha, eta: 3, grace_period: 1}."""
+    """none, asha, hyperband, or {name: asha, eta: 3, grace_period: 1}."""
 
 
 class Each(_Model):
@@ -225,7 +226,7 @@ class Spec(_Model):
     stages: tuple[Stage, ...] = Field(min_length=1)
     """Searches, one after the other."""
     objectives: Annotated[dict[str, Direction], Field(min_length=1)] = {"val_accuracy": "max", "latency_ms": "min"}
-    """Metrics that span the frontier; the first ranks trials."""
+    """Metrics that span the frontier and rank trials: a trial that no other dominates comes first."""
     constraints: dict[str, Bound] = {}
     """What must hold of a metric: {latency_ms: {max: 2}}."""
     choose: dict[Direction, Annotated[str, Field(min_length=1)]] = Field(

@@ -22,6 +22,8 @@ MB = 1_000_000
 class Run:
     """A run whose checkpoints are written and reported by hand; `search` trials end by being told so."""
 
+    strategy = None
+
     def __init__(self, folder, finalists=(), **spec):
         self.store, self.spec, self.said = Store(folder), {**SPEC, **spec}, []
         self.finalists = list(finalists)
@@ -29,7 +31,7 @@ class Run:
 
     def begin(self):
         """As a driver does it: what happened is folded before the retention looks."""
-        search = Stage("search", "r", lambda _: Listed([{"number": i} for i in range(9)]))
+        search = Stage("search", "r", lambda _: self.strategy or Listed([{"number": i} for i in range(9)]))
         final = Stage("finalists", "f", lambda _: Listed(self.finalists))
         self.director = Director([search, final])
         for event in self.events:
@@ -221,3 +223,49 @@ def test_store_that_cannot_delete_is_no_obstacle(begin, monkeypatch):
         run.end(1, accuracy=0.6, size_mb=1)
         assert run.there() == ["0/1", "1/1"]
     assert run.again().there() == ["1/1"]
+
+
+class Always:
+    """Has the same verdict on every report; `let_go` are dropped."""
+
+    def __init__(self, verdict):
+        self.verdict, self.let_go = verdict, []
+
+    def ask(self):
+        return "done"
+
+    def reported(self, trial, epochs, metrics):
+        return self.verdict
+
+    def dropped(self):
+        return self.let_go
+
+    started = ended = paused = lambda self, *_: None
+
+
+def test_paused_trials_keep_theirs_until_they_are_dropped(begin):
+    run = begin()
+    run.strategy = Always("pause")
+    for trial in range(3):
+        run.report(run.start(trial), 1, accuracy=0.5 + trial / 10, size_mb=1)
+    assert run.there() == ["0/1", "1/1", "2/1"]
+    run.strategy.let_go = [0, 1]
+    run.start(2)
+    assert [trial.status for trial in run.director.trials.values()] == ["stopped", "stopped", "running"]
+    assert run.there() == ["1/1", "2/1"]
+
+
+def test_what_a_clone_begins_from_stays_until_it_has_its_own(begin):
+    run = begin()
+    run.strategy = Always("continue")
+    donor = run.start(0)
+    run.report(donor, 1, accuracy=0.5, size_mb=1)
+    clone = len(run.director.segments)
+    start = run.director.trials["search", 0].checkpoint
+    run.tell(Started(Segment(clone, "search", 1, 0, {}, 5, start)))
+    run.report(donor, 2, accuracy=0.6, size_mb=1)
+    assert run.there() == ["0/1", "0/2"]
+    run.again()
+    assert run.there() == ["0/1", "0/2"]
+    run.report(clone, 2, accuracy=0.7, size_mb=1)
+    assert run.there() == ["0/2", "1/2"]

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from experiments.engine import documents, spec
+from experiments.engine import checks, documents, spec
 from experiments.engine.spec import Spec
 from trainables.parsing import ParseError, parse
 
@@ -51,6 +51,8 @@ def test_short_forms():
     assert stage.space == ("encoder",)
     assert (stage.search.scheduler.name, stage.search.scheduler.options) == ("asha", {})
     assert (found.time, found.resources.gpu) == (5400.0, 1.0)
+    assert spec.checked(with_(stage={"trials": 8}, searcher="pbt")).stages[0].search.scheduler.name == "none"
+    assert spec.checked(with_(searcher="random", scheduler="hyperband")).stages[0].search.scheduler.options == {}
     assert spec.checked(with_(scheduler=None)).stages[0].search.scheduler.name == "none"
     assert found.task.options == {"data": "glosses"}
 
@@ -129,7 +131,44 @@ PARAMETERS = "name, routine, space, fix, narrow, initial, options, each, search,
         (with_(stage={"name": "a.b"}), [f"stages.a.b.name {NAMES.format('_ -')}, got 'a.b'"]),
         (with_(schedular="asha"), [f"{STAGE}.search has no 'schedular'; did you mean 'scheduler'?"]),
         (with_(scheduler="ahsa"), [f"{STAGE}.search.scheduler 'ahsa' does not exist; did you mean 'asha'?"]),
-        (with_(searcher="asha"), [f"{STAGE}.search.searcher 'asha' does not exist; known: random"]),
+        (
+            with_(searcher="asha"),
+            [f"{STAGE}.search.searcher 'asha' does not exist; known: {', '.join(checks.searchers())}"],
+        ),
+        (
+            with_(stage={"trials": 8}, searcher="pbt", scheduler="asha"),
+            [
+                f"{STAGE}.search.scheduler is 'asha', which does not go with searcher 'pbt': it ends and goes on with "
+                "trials itself; leave scheduler out"
+            ],
+        ),
+        (
+            with_(searcher="bohb"),
+            [
+                f"{STAGE}.search.scheduler is 'none', which does not go with searcher 'bohb': its model is of what "
+                "trials are worth at several budgets; take hyperband or asha"
+            ],
+        ),
+        (
+            with_(searcher="pbt"),
+            [f"{STAGE}.search.searcher.population must be at most trials, got 8 above 4"],
+        ),
+        (
+            with_(searcher={"name": "pbt", "population": 4, "interval": 6}),
+            [f"{STAGE}.search.searcher.interval must be below epochs, got 6 of 6"],
+        ),
+        (
+            with_(searcher={"name": "pbt", "interval": 0}),
+            [f"{STAGE}.search.searcher.interval must be above 0, got 0"],
+        ),
+        (
+            with_(scheduler={"name": "hyperband", "eta": 1}),
+            [f"{STAGE}.search.scheduler.eta must be at least 2, got 1"],
+        ),
+        (
+            with_(scheduler={"name": "hyperband", "grace_period": 9}),
+            [f"{STAGE}.search.scheduler.grace_period must be at most epochs, got 9 above 6"],
+        ),
         (with_(searcher=3), [f"{STAGE}.search.searcher must be a mapping of names to values, got 3"]),
         (with_(scheduler={"name": "asha", "eta": 1}), [f"{STAGE}.search.scheduler.eta must be above 1, got 1"]),
         (with_(scheduler={"name": "asha", "eta": "3"}), [f"{STAGE}.search.scheduler.eta must be a number, got '3'"]),
