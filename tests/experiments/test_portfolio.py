@@ -7,6 +7,7 @@ import pytest
 from ConfigSpace import ConfigurationSpace
 from ConfigSpace.hyperparameters import CategoricalHyperparameter, UniformFloatHyperparameter
 
+import searchspaces
 from experiments.engine import portfolio as made
 from experiments.engine.outcome import Outcome
 from experiments.engine.portfolio import Search, distances, portfolio
@@ -92,3 +93,36 @@ def test_greedy_is_near_the_best_set_there_is():
 def test_choices_differ_or_not_whatever_their_order(space):
     apart = made._apart(space, [point(0.2, "a")], [point(0.2, "b"), point(0.2, "c"), point(0.7, "a")])
     assert apart[0] == pytest.approx([0.5, 0.5, 0.25])
+
+
+def surface(size):
+    """A closed-form score on the joint space: the best learning rate falls with the data's size, as its width grows."""
+
+    def score(config):
+        rate = abs(np.log10(config["learning_rate"]) + 3.3 - 0.3 * (5 - np.log10(size)))
+        wide = abs(np.log2(config["d_model"]) - (np.log10(size) + 2.5)) / 3
+        return -rate - wide - 0.3 * config["dropout"] - 0.1 * (config["schedule"] == "linear")
+
+    return score
+
+
+def trials_to(target, score, configs):
+    return next((n for n, config in enumerate(configs, 1) if score(config) >= target), len(configs))
+
+
+def test_one_task_left_out_half_the_trials_are_saved():
+    space = searchspaces.load(["encoder", "optimization"])
+    saved = []
+    sizes = [2_000, 5_000, 20_000, 60_000, 100_000]
+    for seed, size in enumerate(sizes * 3):
+        past = []
+        for other in {*sizes} - {size}:
+            points = [space.draw(seed + other, index) for index in range(40)]
+            worth = [Outcome((surface(other)(each),)) for each in points]
+            past.append(Search(str(other), {"examples": other, "classes": 10.0}, points, worth))
+        drawn = [space.draw(1000 + seed, index) for index in range(60)]
+        score = surface(size)
+        target = sorted(map(score, drawn))[-4]  # what takes random search some 15 trials
+        first = portfolio(space, {"examples": size, "classes": 10.0}, past, 8)
+        saved.append(trials_to(target, score, [*first, *drawn]) / trials_to(target, score, drawn))
+    assert np.median(saved) <= 0.5
