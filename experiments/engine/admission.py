@@ -1,7 +1,9 @@
 """Cheap refusal: what is known of a configuration before training may show already that it breaks a constraint."""
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from experiments.engine import references
@@ -22,13 +24,14 @@ def known(stage: Stage, common: Mapping[str, Any], data: Data, inputs: Mapping[s
     `inputs` what was measured so far, such as the layer table.
     """
 
-    def of(point: Config) -> Mapping[str, float]:
+    @cache  # a searcher proposes the same until something was told
+    def of(point: str) -> Mapping[str, float]:
         try:
-            return routine.known(stage.routine, {**common, **point}, data, inputs)
+            return routine.known(stage.routine, {**common, **json.loads(point)}, data, inputs)
         except ValueError:  # the trial that meets it will say why
             return {}
 
-    return of
+    return lambda point: of(json.dumps(point, sort_keys=True))
 
 
 def reason(figures: Mapping[str, float], bounds: Bounds) -> str | None:

@@ -80,7 +80,8 @@ def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
         highlight=False,
     )
     if stage["spared"]:
-        console.print(f"{stage['spared']} configurations were not trained: what is known of them breaks a constraint")
+        spared = f"{stage['spared']} configurations were not trained: what is known of them breaks a constraint"
+        console.print(spared, highlight=False)
     table = _table("", "trial", "epochs", "val_accuracy", "latency ms", "params", "layers×d_model×d_ff")
     rows = {trial["id"]: trial for trial in stage["trials"]}
     for name in stage["frontier"]:
