@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from experiments.engine.events import Config as Point
 from searchspaces import Space, SpaceError
 
-# Integer ranges of up to so many values are levels: a density over them has no room between two values to prefer.
+# Integers and ordinals of up to so many values are levels, as a density over a range prefers what is between its values;
+# of more, they are ranges, as few of them would ever be seen.
 _LEVELS = 20
 # So many suggestions are asked of a model before a random draw takes their place: where nearly all that it suggests is
 # forbidden, and where (as a converged model of a small space does) it suggests what had been tried.
@@ -98,7 +99,7 @@ def _dimension(space: Space, row: Mapping[str, object]) -> Dimension:
     assert isinstance(values, list)
     if kind.endswith("int") and values[1] - values[0] < _LEVELS:
         values = list(range(values[0], values[1] + 1))
-    elif kind.endswith(("int", "float")):
+    elif kind.endswith(("int", "float")) or (kind == "ordinal" and len(values) > _LEVELS):
         values = []
     places = tuple(space.unit({name: value})[name] for value in values)
     return Dimension(name, kind, places, row["condition"] is not None)

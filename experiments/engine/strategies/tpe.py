@@ -5,6 +5,7 @@ constraints need nothing else. Trials in flight are there without a loss, which 
 """
 
 import hashlib
+from functools import cached_property
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,14 +30,17 @@ class Tpe:
         prior_weight: float = Field(1.0, gt=0.0, allow_inf_nan=False, description="what the space itself counts for")
 
     def __init__(self, config: Config, space: Space, seed: int) -> None:
-        from hyperopt import Domain  # it takes a second, for which nobody should wait who only looks for its name
-
         self._config = config
         self._seed = seed
         self._coding = Coding(space)
         self._observations = Observations()
-        self._domain = Domain(lambda _: None, {d.name: _label(d) for d in self._coding.dimensions})
         self._documents: dict[int, dict[str, Any]] = {}
+
+    @cached_property
+    def _domain(self) -> Any:
+        from hyperopt import Domain  # it takes a second, for which nobody should wait who only looks for its name
+
+        return Domain(lambda _: None, {d.name: _label(d) for d in self._coding.dimensions})
 
     def started(self, trial: int, config: Point) -> None:
         """It has a place in the model at once, as one of those that are not good."""

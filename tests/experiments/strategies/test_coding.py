@@ -1,7 +1,11 @@
 """Points as the numbers of a model, and what a model suggests as points."""
 
 import pytest
+from ConfigSpace import ConfigurationSpace
+from ConfigSpace.hyperparameters import OrdinalHyperparameter
 
+from experiments.engine import strategies
+from experiments.engine.outcome import Outcome
 from experiments.engine.strategies.coding import Coding
 from searchspaces import Space
 from tests.experiments.strategies import conditional
@@ -44,6 +48,17 @@ def test_numbers_are_indices_and_places_on_a_ranges_own_scale(coding):
     assert coding.completed(point)["slope"] == 0.25
 
 
+def test_many_steps_are_a_range():
+    declared = ConfigurationSpace()
+    declared.add(OrdinalHyperparameter("step", [5 * k for k in range(100)]))
+    space = Space(declared, "steps")
+    [dimension] = Coding(space).dimensions
+    assert dimension.levels == 0
+    for k in (0, 1, 50, 99):
+        assert Coding(space).point(Coding(space).numbers({"step": 5 * k})) == {"step": 5 * k}
+    assert Coding(space).point({"step": 1.0}) == {"step": 495}
+
+
 def test_what_a_clause_forbids_is_asked_for_again(coding):
     forbidden = coding.completed({**SPACE.default(), "kind": "c"}) | {"width": 3}
     legal = {**forbidden, "width": 2}
@@ -69,3 +84,26 @@ def test_a_space_of_one_point_has_nothing_to_model():
     assert Coding(space).proposed(0, 0, 0, lambda _: {}) == {}
     fixed = SPACE.fix(dict(SPACE.default()))
     assert Coding(fixed).proposed(0, 0, 0, lambda _: {}) == SPACE.default()
+
+
+@pytest.mark.parametrize("name", ["tpe", "bohb", "optuna"])
+def test_searchers_with_nothing_to_model(name):
+    for space in (Space.empty(), SPACE.fix(dict(SPACE.default()))):
+        kind = strategies.load(name, "SEARCHER")
+        found = kind(kind.Config(), space, 0)
+        for trial in range(30):
+            found.started(trial, space.default())
+            found.observed(trial, space.default(), 1, Outcome((float(trial),)))
+        assert found.propose(30, 0) == space.default()
+
+
+@pytest.mark.parametrize("name", ["tpe", "bohb", "optuna"])
+def test_refused_configurations_have_numbers_below_0(name):
+    kind = strategies.load(name, "SEARCHER")
+    found = kind(kind.Config(), SPACE, 0)
+    for trial in range(40):
+        point = SPACE.draw(0, trial)
+        number = trial if conditional.value(point) > 0.1 else -trial
+        found.started(number, point)
+        found.observed(number, point, 1, conditional.outcome(point) if number >= 0 else None)
+    assert SPACE.legal(found.propose(40, 0))

@@ -1,0 +1,198 @@
+"""optuna's samplers on what a search observed: studies that a proposal leaves as they were.
+
+optuna is imported where it is used, as it may not be installed.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from experiments.engine.outcome import Outcome
+from experiments.engine.strategies.coding import Dimension
+from experiments.engine.strategies.observations import Observations
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.study import Study, StudyDirection
+    from optuna.trial import FrozenTrial, TrialState
+
+Numbers = Mapping[str, float]
+
+
+class Memory:
+    """All of a storage of optuna's that samplers use. What they note is apart, so that it can be kept or dropped."""
+
+    def __init__(self) -> None:
+        self.objectives = 1
+        self.trials: list[FrozenTrial] = []
+        self.kept: dict[str, Any] = {}
+        self.of_study: dict[str, Any] = {}
+        self.of_trial: dict[str, Any] = {}
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """There is one study."""
+        return 0
+
+    def get_study_directions(self, study_id: int) -> "list[StudyDirection]":
+        """Outcomes are higher-is-better."""
+        from optuna.study import StudyDirection
+
+        return [StudyDirection.MAXIMIZE] * self.objectives
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: "Container[TrialState] | None" = None
+    ) -> "list[FrozenTrial]":
+        """Those in the states; never a copy."""
+        return [trial for trial in self.trials if states is None or trial.state in states]
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Only the trial that is being proposed or started is written to."""
+        self.of_trial[key] = value
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Such as the parents of a generation."""
+        self.of_study[key] = value
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """Both what is kept and what is new."""
+        return {**self.kept, **self.of_study}
+
+
+class Sampling:
+    """A sampler's suggestions. `make` gives a new sampler of a seed, as some keep a state that no event tells of.
+
+    `notes`: the sampler notes with each trial that starts what it needs later, such as its generation. `ranked`: it
+    gets one number a trial, minus its rank, in place of objectives and constraints. `most`: of the trials that are no
+    longer in flight it gets no more, the best and the latest.
+    """
+
+    def __init__(
+        self,
+        make: "Callable[[int], BaseSampler]",
+        dimensions: Sequence[Dimension],
+        *,
+        notes: bool = False,
+        ranked: bool = False,
+        most: float = math.inf,
+    ) -> None:
+        from optuna import logging
+
+        logging.set_verbosity(logging.ERROR)
+        self._make = make
+        self._distributions = {d.name: _distribution(d) for d in dimensions}
+        self._notes = notes
+        self._ranked = ranked
+        self._most = most
+        self._memory = Memory()
+        self._trials: dict[int, FrozenTrial] = {}
+        self._noted: dict[int, dict[str, Any]] = {}
+
+    def started(self, number: int, params: Numbers, decision: str) -> None:
+        """A trial in flight, with what the sampler notes of it."""
+        trial = self._running(params)
+        if self._notes:
+            study, sampler = self._study(), self._make(_seed(decision))
+            sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
+            self._memory.kept |= self._memory.of_study
+        self._trials[number], self._noted[number] = trial, self._memory.of_trial if self._notes else {}
+        self._memory.trials.append(trial)
+
+    def observed(self, observations: Observations) -> None:
+        """Brings trials to what is known of them; those that failed are infeasible beyond all others."""
+        from optuna.trial import TrialState
+
+        outcomes = observations.outcomes
+        there = {number: outcome for number, outcome in outcomes.items() if outcome and _finite(outcome)}
+        if not there:
+            return
+        self._memory.objectives = 1 if self._ranked else len(next(iter(there.values())).values)
+        values = _ranked(observations) if self._ranked else _values(outcomes, there)
+        violations = {} if self._ranked else _violations(outcomes, there)
+        for number in outcomes:
+            trial = self._trials[number]
+            trial.state, trial.values = TrialState.COMPLETE, values[number]
+            trial.system_attrs = dict(self._noted[number])
+            if number in violations:
+                trial.set_constraint("violation", violations[number])
+        self._memory.trials = [self._trials[number] for number in self._kept(observations.ranks())]
+
+    def _kept(self, ranks: Mapping[int, int]) -> list[int]:
+        """The trials that the sampler gets, in the order in which they started."""
+        known = [number for number in self._trials if number in ranks]
+        if len(known) <= self._most:
+            return list(self._trials)
+        half = int(self._most // 2)
+        before, latest = known[:-half], known[-half:]
+        kept = {*sorted(before, key=ranks.__getitem__)[:half], *latest}
+        return [number for number in self._trials if number not in ranks or number in kept]
+
+    def suggested(self, decision: str) -> dict[str, float]:
+        """A number of each parameter."""
+        study, sampler = self._study(), self._make(_seed(decision))
+        trial = self._running({})
+        found = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
+        for name, distribution in self._distributions.items():
+            if name not in found:
+                found[name] = sampler.sample_independent(study, trial, name, distribution)
+        return {name: float(number) for name, number in found.items()}
+
+    def _study(self) -> "Study":
+        """A new one, as a study keeps a list of trials of its own; nothing is noted in it yet."""
+        from optuna.study import Study
+
+        self._memory.of_study, self._memory.of_trial = {}, {}
+        return Study("search", self._memory)
+
+    def _running(self, params: Numbers) -> "FrozenTrial":
+        from optuna.trial import FrozenTrial, TrialState
+
+        return FrozenTrial(
+            number=len(self._trials),
+            trial_id=len(self._trials),
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=None,
+            datetime_complete=None,
+            params=dict(params),
+            distributions={name: self._distributions[name] for name in params},
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+
+
+def _distribution(dimension: Dimension) -> "BaseDistribution":
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if not dimension.levels:
+        return FloatDistribution(0.0, 1.0)
+    if dimension.ordered:
+        return IntDistribution(0, dimension.levels - 1)
+    return CategoricalDistribution(range(dimension.levels))
+
+
+def _ranked(observations: Observations) -> dict[int, list[float]]:
+    return {number: [-float(rank)] for number, rank in observations.ranks().items()}
+
+
+def _values(numbers: Iterable[int], there: Mapping[int, Outcome]) -> dict[int, list[float]]:
+    """Of each objective what a trial has; of one that failed, the worst that any has."""
+    worst = [min(column) for column in zip(*(outcome.values for outcome in there.values()), strict=True)]
+    return {number: list(there[number].values) if number in there else worst for number in numbers}
+
+
+def _violations(numbers: Iterable[int], there: Mapping[int, Outcome]) -> dict[int, float]:
+    """Finite, of a trial that failed 1 above all others; none where all is well, which spares a model of it."""
+    found = {number: there[number].violation if number in there else math.inf for number in numbers}
+    beyond = 1 + max(violation for violation in (0.0, *found.values()) if math.isfinite(violation))
+    return {number: min(violation, beyond) for number, violation in found.items()} if any(found.values()) else {}
+
+
+def _finite(outcome: Outcome) -> bool:
+    return all(math.isfinite(value) for value in outcome.values)
+
+
+def _seed(decision: str) -> int:
+    return int.from_bytes(hashlib.sha256(decision.encode()).digest()[:4])
