@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from experiments.engine import runs
+from experiments.engine import runs, strategies
 from experiments.engine.events import Extended
 from experiments.engine.plan import Plan
 from experiments.engine.runs import Run
+from experiments.engine.spec import Stage
 from trainables.parsing import ParseError
 from trainables.store import Store
 
@@ -29,10 +30,18 @@ def extended(plan: Plan, records: Sequence[Mapping[str, Any]], more: int) -> Pla
     if not count:
         return plan
     stage = plan.spec.stages[-1]
-    if not stage.space or stage.each or stage.trials is None:
-        what = "searches until the time is up" if stage.space and not stage.each else "searches nothing"
-        raise ParseError([f"--extend {more}: adds trials to the last stage, and {stage.name} {what}; leave it out"])
-    return replace(plan, spec=plan.spec.apply({f"stages.{stage.name}.trials": stage.trials + count}))
+    if why_not := _fixed(stage):
+        raise ParseError([f"--extend {more}: adds trials to the last stage, and {stage.name} {why_not}; leave it out"])
+    return replace(plan, spec=plan.spec.apply({f"stages.{stage.name}.trials": (stage.trials or 0) + count}))
+
+
+def _fixed(stage: Stage) -> str:
+    """Why a stage can have no more trials; nothing where it can."""
+    if not stage.space or stage.each:
+        return "searches nothing"
+    if stage.search.searcher.name in strategies.find("STRATEGY"):
+        return f"is of {stage.search.searcher.name}, whose trials come to their end together"
+    return "searches until the time is up" if stage.trials is None else ""
 
 
 def event(plan: Plan, more: int) -> Extended:

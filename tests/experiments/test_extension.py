@@ -120,6 +120,7 @@ def test_only_a_last_stage_of_a_fixed_number_of_trials_can_be(made):
     for change, reason in (
         ({"trials": None}, "search searches until the time is up"),
         ({"space": ()}, "search searches nothing"),
+        ({"search": spec.Search(searcher="pbt")}, "search is of pbt, whose trials come to their end together"),
     ):
         other = replace(made, spec=made.spec.model_copy(update={"stages": (stages[0].model_copy(update=change),)}))
         with pytest.raises(ParseError, match=f"--extend 5: adds trials to the last stage, and {reason}; leave it out"):
