@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LEGAL = {
     "bohb": (("hyperband", "asha"), "its model is of what trials are worth at several budgets"),
     "pbt": (("none",), "it ends and goes on with trials itself"),
+    "replay": (("none",), "it follows a schedule to its end"),
 }
 
 
@@ -128,8 +129,8 @@ def _of_searcher(stage: "Stage") -> list[str]:
         return faults
     try:
         if whole:
-            strategies.load(name, role).check(config, stage.most, stage.epochs)
-        else:
+            strategies.load(name, role).check(config, stage.search_space(), stage.most, stage.epochs)
+        elif stage.space:
             strategies.load(name, role)(config, stage.search_space(), 0)
     except SpaceError:  # said of the space
         return []

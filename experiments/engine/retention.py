@@ -63,13 +63,13 @@ class Retention:
 
     def __call__(self, event: Event, verdict: Verdict) -> None:
         """Looks at the trial an event was about, at its stage's frontier when it ended, and at the budget."""
+        if isinstance(event, Started):
+            self._borrow(self._director.trial_of(event.segment.number), event.segment.start)
         for other in [other for other in self._pausing.values() if other.status != "paused"]:
             self._look(other)  # promoted, dropped by its rung, or its time is up
         trial = self._director.about(event)
         if trial is None:
             return
-        if isinstance(event, Started):
-            self._borrow(trial, event.segment.start)
         if isinstance(event, Reported) and event.checkpoint:
             self._sizes[event.checkpoint] = event.size
         self._look(trial)

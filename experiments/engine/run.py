@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from experiments.engine import extension, fingerprint, interrupt, launch, memory, precheck, runs
+from experiments.engine import extension, fingerprint, interrupt, launch, memory, precheck, runs, schedule
 from experiments.engine.bridge import Bridge
 from experiments.engine.director import Director
 from experiments.engine.events import Lost, to_record
@@ -84,6 +84,7 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
             _say_advised(plan, say)
         session = Session(plan, store, book, lease, console)
         lag = session.work(director, resources)
+        schedule.write(plan.spec, director, store)
         _draw(plan, director, store, say)
         return _finish(plan, director, book, lag, say), store
 

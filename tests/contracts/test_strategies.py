@@ -4,81 +4,150 @@ import json
 import math
 
 import pytest
+from ConfigSpace import (
+    AndConjunction,
+    ConfigurationSpace,
+    EqualsCondition,
+    ForbiddenAndConjunction,
+    ForbiddenEqualsClause,
+    GreaterThanCondition,
+)
+from ConfigSpace.hyperparameters import (
+    CategoricalHyperparameter,
+    Constant,
+    OrdinalHyperparameter,
+    UniformFloatHyperparameter,
+    UniformIntegerHyperparameter,
+)
 
 import searchspaces
-from experiments.engine import strategies
+from experiments.engine import checks, strategies
 from experiments.engine.director import Director, Stage
 from experiments.engine.events import Lost, Reported, Segment, Started
-from experiments.engine.outcome import Outcome
+from experiments.engine.outcome import outcome
 from experiments.engine.simulator import Curve, simulate
-from experiments.engine.strategies.pair import Pair
+from experiments.engine.strategies.named import named
 
 EPOCHS = 9
-SPACE = searchspaces.load(["encoder", "optimization"])
-PAIRS = [(s, k) for s in strategies.find("SEARCHER") for k in strategies.find("SCHEDULER")]
+TRIALS = 24
+# A replay searches nothing.
+SEARCHERS = [name for name in checks.searchers() if name != "replay"]
+PAIRS = [(s, k) for s in SEARCHERS for k in strategies.find("SCHEDULER") if checks.legal(s, k)]
+# So that what is learned matters within few trials.
+SMALL = {"n_startup": 3, "population": 4, "tournament": 2, "random_fraction": 0.1}
+OBJECTIVES = {"score": "max", "latency_ms": "min"}
 
-pytestmark = pytest.mark.parametrize(("searcher", "scheduler"), PAIRS, ids="+".join)
+of_pairs = pytest.mark.parametrize(("searcher", "scheduler"), PAIRS, ids=["-".join(pair) for pair in PAIRS])
+
+
+def conditional():
+    """Choices, ordinals, log ranges, conditions on conditions, a constant, and combinations that are forbidden."""
+    space = ConfigurationSpace(name="conditional")
+    kind = CategoricalHyperparameter("kind", ("sgd", "adam", "none"), default_value="adam")
+    depth = UniformIntegerHyperparameter("depth", 1, 6, default_value=2)
+    width = OrdinalHyperparameter("width", (16, 32, 64), default_value=32)
+    momentum = UniformFloatHyperparameter("momentum", 0.1, 0.99, default_value=0.9)
+    nesterov = CategoricalHyperparameter("nesterov", (True, False), default_value=False)
+    space.add(
+        UniformFloatHyperparameter("rate", 1e-5, 1e-1, default_value=1e-3, log=True),
+        *(kind, depth, width, momentum, nesterov, Constant("version", 3)),
+    )
+    space.add(
+        EqualsCondition(momentum, kind, "sgd"),
+        AndConjunction(EqualsCondition(nesterov, kind, "sgd"), GreaterThanCondition(nesterov, depth, 1)),
+    )
+    space.add(ForbiddenAndConjunction(ForbiddenEqualsClause(kind, "none"), ForbiddenEqualsClause(width, 64)))
+    return searchspaces.Space(space, "conditional")
+
+
+SPACES = {"flat": searchspaces.load(["encoder", "optimization"]), "conditional": conditional()}
 
 
 def value(config, epochs):
-    """A closed-form learning curve: best near a learning rate of 1e-3, wide and with little dropout."""
-    distance = abs(math.log10(config["learning_rate"]) + 3) + 0.5 * config["dropout"]
-    return (1 - 0.6**epochs) * math.exp(-distance) * (config["d_model"] / 256) ** 0.2
+    """A closed-form learning curve: best at some rate, with much of the first size that there is."""
+    distance = abs(math.log10(config.get("learning_rate", config.get("rate"))) + 3) + 0.5 * config.get("dropout", 0)
+    return (1 - 0.6**epochs) * math.exp(-distance) * (size(config) / 256) ** 0.2
+
+
+def size(config):
+    return config["d_model"] if "d_model" in config else config["width"]
 
 
 def curve(config):
-    return Curve(lambda epochs: {"score": value(config, epochs)}, seconds=1 + config["n_layers"])
+    layers = config.get("n_layers", config.get("depth"))
+    return Curve(
+        lambda epochs: {"score": value(config, epochs), "latency_ms": layers * size(config) / 64}, seconds=1 + layers
+    )
 
 
-def search(searcher, scheduler, *, seed=0, trials=24):
+def search(searcher, scheduler, *, seed=0, trials=TRIALS, space="flat", objectives=None, bounds=None, few=True):
     def plan(_):
-        find, stop = strategies.load(searcher, "SEARCHER"), strategies.load(scheduler, "SCHEDULER")
-        return Pair(
-            searcher=find(find.Config(), SPACE, seed),
-            scheduler=stop(stop.Config(), EPOCHS),
-            first=[SPACE.default()],
+        return named(
+            (searcher, small(searcher) if few else {}),
+            (scheduler, {}),
+            SPACES[space],
+            seed,
+            first=[SPACES[space].default()],
             trials=trials,
             epochs=EPOCHS,
-            outcome=lambda metrics: Outcome((metrics["score"],)),
+            outcome=lambda metrics: outcome(metrics, objectives or {"score": "max"}, bounds or {}),
         )
 
     return Director([Stage("search", "", plan, watched=("score",))])
+
+
+def small(searcher):
+    role = "STRATEGY" if searcher in strategies.find("STRATEGY") else "SEARCHER"
+    known = strategies.options(searcher, role).model_fields
+    return {name: value for name, value in SMALL.items() if name in known}
 
 
 def run(director, workers=4):
     return [event for _, event in simulate(director, curve, workers)]
 
 
-def outcome(director):
+def result(director):
     return [(trial.config, trial.status, trial.epochs) for trial in director.trials.values()]
 
 
-def test_every_point_is_legal_plain_and_tried_once(searcher, scheduler):
-    director = search(searcher, scheduler)
+def key(config):
+    return json.dumps(config, sort_keys=True)
+
+
+@of_pairs
+@pytest.mark.parametrize("space", SPACES)
+def test_every_point_is_legal_plain_and_tried_once(searcher, scheduler, space):
+    director = search(searcher, scheduler, space=space)
     run(director)
     configs = [trial.config for trial in director.trials.values()]
-    assert len(configs) == 24
-    assert configs[0] == SPACE.default()
-    assert all(SPACE.legal(config) and json.loads(json.dumps(config)) == config for config in configs)
-    assert len({json.dumps(config, sort_keys=True) for config in configs}) == 24
+    assert len(configs) == TRIALS or searcher == "pbt"
+    assert configs[0] == SPACES[space].default()
+    for config in configs:
+        assert SPACES[space].legal(config)
+        assert json.loads(json.dumps(config)) == config
+    assert len(set(map(key, configs))) == len(configs)
+    assert all(trial.ended and not trial.failed for trial in director.trials.values())
 
 
+@of_pairs
 def test_seeded_search_repeats(searcher, scheduler):
     first, second, other = (search(searcher, scheduler, seed=seed) for seed in (1, 1, 2))
     assert run(first) == run(second)
     run(other)
-    assert outcome(first) == outcome(second) != outcome(other)
+    assert result(first) == result(second)
+    assert result(first) != result(other) or searcher == "grid"  # which has no randomness
 
 
-def test_replayed_at_any_event_it_goes_on_identically(searcher, scheduler):
-    whole = search(searcher, scheduler, trials=8)
-    events = run(whole, workers=1)
-    for cut in range(0, len(events), 5):
-        director = search(searcher, scheduler, trials=8)
+@of_pairs
+@pytest.mark.parametrize("workers", [1, 3])
+def test_replayed_at_any_event_it_goes_on_identically(searcher, scheduler, workers):
+    whole = search(searcher, scheduler, trials=10)
+    events = run(whole, workers)
+    for cut in range(0, len(events), 7):
+        director = search(searcher, scheduler, trials=10)
         for event in events[:cut]:
             director.tell(event)
-        rest = goes_on(director, events[cut:])
-        assert rest == outcome(whole)
+        assert goes_on(director, events[cut:]) == result(whole)
 
 
 def goes_on(director, expected):
@@ -88,33 +157,77 @@ def goes_on(director, expected):
             assert director.ask() == event.segment
         director.tell(event)
     assert director.ask() == "done"
-    return outcome(director)
+    return result(director)
 
 
+@of_pairs
+def test_asking_changes_nothing(searcher, scheduler):
+    asked, plain = search(searcher, scheduler, trials=10), search(searcher, scheduler, trials=10)
+    expected = run(plain, workers=2)
+    for event in expected:
+        asked.ask(), asked.ask()
+        asked.tell(event)
+    assert result(asked) == result(plain)
+
+
+@of_pairs
 def test_lost_segments_change_no_decision(searcher, scheduler):
-    plain, troubled = search(searcher, scheduler, trials=8), search(searcher, scheduler, trials=8)
+    plain, troubled = search(searcher, scheduler, trials=10), search(searcher, scheduler, trials=10)
     run(plain, workers=1)
     while isinstance(segment := troubled.ask(), Segment):
         troubled.tell(Started(segment))
         if segment.attempt == 0 and segment.trial % 2:
-            troubled.tell(Lost(segment.number, "node", "node gone"))
+            troubled.tell(Lost(segment.number, "preempted", "the node goes"))
+            assert troubled.ask().trial == segment.trial
             continue
-        for epochs in range(1, EPOCHS + 1):
-            if troubled.tell(Reported(segment.number, epochs, {"score": value(segment.config, epochs)})) == "stop":
+        for epochs in range(int(segment.start.epochs if segment.start else 0) + 1, EPOCHS + 1):
+            metrics = curve(segment.config).metrics(epochs)
+            report = Reported(segment.number, epochs, metrics, checkpoint=f"{segment.number}/{epochs}")
+            if troubled.tell(report) != "continue":
                 break
-    assert sorted(outcome(troubled), key=str) == sorted(outcome(plain), key=str)
+    assert sorted(result(troubled), key=str) == sorted(result(plain), key=str)
 
 
+@of_pairs
 def test_failed_trials_end_nothing_but_themselves(searcher, scheduler):
     director = search(searcher, scheduler)
     broken = {3, 4, 11}
     for _, event in simulate(director, lambda config: failing(config, director, broken), 4):
         assert event is not None
     statuses = [trial.status for trial in director.trials.values()]
-    assert {number for number, status in enumerate(statuses) if status == "diverged"} == broken
-    assert len(statuses) == 24
+    diverged = {number for number, status in enumerate(statuses) if status == "diverged"}
+    assert diverged == {number for number in broken if number < len(statuses)}
+    assert len(statuses) == TRIALS or searcher == "pbt"
+    assert all(trial.ended for trial in director.trials.values())
 
 
 def failing(config, director, broken):
     number = next(trial.number for trial in director.trials.values() if trial.config == config)
     return Curve(lambda epochs: {"score": math.nan if number in broken else value(config, epochs)})
+
+
+@of_pairs
+def test_several_objectives_and_a_constraint(searcher, scheduler):
+    several = {"objectives": OBJECTIVES, "bounds": {"latency_ms": {"max": 6.0}}, "space": "conditional"}
+    director, again = search(searcher, scheduler, **several), search(searcher, scheduler, **several)
+    run(director)
+    run(again)
+    assert result(director) == result(again)
+    assert all(SPACES["conditional"].legal(trial.config) for trial in director.trials.values())
+    whole = [trial for trial in director.trials.values() if trial.epochs == EPOCHS]
+    assert any(trial.metrics["latency_ms"] <= 6.0 for trial in whole)
+
+
+def best(searcher, seed, trials):
+    director = search(searcher, "none", seed=seed, trials=trials, few=False)
+    run(director, workers=1)
+    return max(trial.metrics["score"] for trial in director.trials.values())
+
+
+LEARN = sorted({searcher for searcher, scheduler in PAIRS if scheduler == "none"} - {"random", "grid", "pbt"})
+
+
+@pytest.mark.parametrize("searcher", LEARN)
+def test_beats_random_search(searcher):
+    found, drawn = ([best(name, seed, 60) for seed in range(4)] for name in (searcher, "random"))
+    assert sum(found) > sum(drawn)

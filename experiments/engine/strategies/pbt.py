@@ -73,7 +73,7 @@ class Pbt:
         )
 
     @staticmethod
-    def check(config: Config, trials: int | None, epochs: float) -> None:
+    def check(config: Config, space: Space, trials: int | None, epochs: float) -> None:
         """Raises ValueError where the options do not go with the stage's numbers."""
         if trials is not None and config.population > trials:
             raise ValueError(f"searcher.population must be at most trials, got {config.population} above {trials}")

@@ -276,6 +276,6 @@ def test_impossible_numbers_are_refused(options):
 
 def test_numbers_that_do_not_go_with_the_stage_are_refused():
     with pytest.raises(ValueError, match="searcher.population must be at most trials, got 8 above 6"):
-        Pbt.check(Pbt.Config(), 6, 9)
+        Pbt.check(Pbt.Config(), SPACE, 6, 9)
     with pytest.raises(ValueError, match="searcher.interval must be below epochs, got 3 of 3"):
-        Pbt.check(Pbt.Config(interval=3), None, 3)
+        Pbt.check(Pbt.Config(interval=3), SPACE, None, 3)
