@@ -27,7 +27,7 @@ from trainables.losses import observed
 from trainables.mixup import mixed
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
-from trainables.train import COSTS, PASSES, Train, costs, forward_flops
+from trainables.train import COSTS, PASSES, Train, costs, figures, forward_flops
 
 _PROJECTIONS = "projections.safetensors"
 
@@ -88,8 +88,15 @@ class Distill:
 
     @staticmethod
     def known(config: DistillConfig, data: Data, inputs: Mapping[str, Any]) -> dict[str, float]:
-        """What the student costs, before it is trained, where that does not depend on the teacher."""
-        return Train.known(config, data, inputs) if config.student == "scratch" else {}
+        """What the student costs, before it is trained; nothing where it begins as one that is not here yet."""
+        if config.student == "scratch":
+            return Train.known(config, data, inputs)
+        begun = config.teacher if config.student == "slices" else config.student
+        if not Path(begun).is_dir() or not Path(config.teacher).is_dir():
+            return {}
+        architecture = Distill.architecture(config)
+        assert isinstance(architecture, Architecture)
+        return figures(architecture, teacher.read(begun, default_cache()).config["signature"], data, inputs)
 
     @staticmethod
     def metrics(config: DistillConfig, data: Data) -> list[str]:

@@ -4,6 +4,7 @@ Scores with inherited weights rank subnets (Guo et al. 2019, arXiv:1904.00420); 
 further is for other routines to find out, which begin with its checkpoint.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from trainables.loop import Examples, Loop, Optimization, logits
 from trainables.optimization import Precision
 from trainables.routine import Infeasible, Workspace
 from trainables.teacher import Teacher
-from trainables.train import COSTS, costs
+from trainables.train import COSTS, costs, figures
 
 
 class SubnetConfig(Shape):
@@ -64,6 +65,14 @@ class Subnet:
     def check(config: SubnetConfig, data: Data) -> None:
         """Raises ValueError, a line a fault, where the supernet has no such subnet, or is not for the data."""
         _check(config, data, _supernet(config, default_cache()), default_cache())
+
+    @staticmethod
+    def known(config: SubnetConfig, data: Data, inputs: Mapping[str, Any]) -> dict[str, float]:
+        """What it costs, before it is scored; nothing while its supernet is not here."""
+        if not Path(config.supernet).is_dir():
+            return {}
+        found = _supernet(config, default_cache())
+        return figures(elastic.shaped(found.architecture, _shape(config)), found.config["signature"], data, inputs)
 
     @staticmethod
     def metrics(config: SubnetConfig, data: Data) -> list[str]:

@@ -29,6 +29,7 @@ from searchspaces import Space
 from tasks.task import Data
 from trainables import routine
 from trainables.data import prepare as open_data
+from trainables.handed import with_paths
 from trainables.parsing import ParseError, parse
 
 Config = dict[str, Any]
@@ -40,14 +41,15 @@ _BYTES_A_PARAMETER = 12
 
 @dataclass(frozen=True)
 class Plan:
-    """A spec that can work: its spaces by stage, what is known of its data, and by stage the points that past
-    experiments advise to begin with.
+    """A spec that can work: its spaces by stage, what is known of its data, by stage the points that past experiments
+    advise to begin with, and the run's folder where it lies on a disk of this machine.
     """
 
     spec: Spec
     spaces: Mapping[str, Space]
     data: Data
     advised: Mapping[str, list[Config]] = field(default_factory=dict)
+    folder: Path | None = None
 
     def fingerprint(self) -> Config:
         """What is run: spec, spaces, data, code and libraries."""
@@ -149,7 +151,9 @@ class Plan:
         )
 
     def _admit(self, stage: Stage, director: Director) -> Callable[[Config], str | None]:
-        known = admission.known(stage, self.common(stage), self.data, _inputs(director))
+        there = references.paths(stage.options, director, self.spec.resolved()) if self.folder else {}
+        places = {name: f"{self.folder}/{path}" for name, path in there.items()}
+        known = admission.known(stage, with_paths(self.common(stage), places), self.data, _inputs(director))
         bounds = admission.bounds(self.spec, stage)
         return lambda config: admission.reason(known(config), bounds) if bounds else None
 

@@ -74,7 +74,7 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
         interrupt.resumable("the same command goes on from here")
         interrupt.before_end(book.sync, _SYNC_S)
         say(f"{'resumes' if known else 'run'} {store.shown}")
-        director = Director(plan.steps())
+        director = Director(replace(plan, folder=store.local).steps())
         if known:
             store.delete("requests")  # what was asked of an earlier driver
             _resume(plan, director, book, changes, now)

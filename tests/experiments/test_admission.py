@@ -1,5 +1,6 @@
 """Configurations that are refused before training by what they cost, and constraints that nothing meets."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -108,3 +109,22 @@ def test_a_teacher_need_not_meet_the_constraints():
 def test_a_point_that_makes_no_config_is_left_to_its_trial(made):
     stage = made.spec.stages[0]
     assert admission.known(stage, made.common(stage), made.data, {})({"n_layers": -1}) == {}
+
+
+def test_what_begins_as_an_earlier_stages_network_is_known_once_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("FITFORMER_CACHE", str(tmp_path))
+    sizes = {"n_layers": 2, "d_model": 128, "n_heads": 2, "d_head": 8, "d_ff": 256}
+    kind = routine.load("train")
+    kind(kind.Config(task=TASK, patch=2, **sizes), routine.Workspace(tmp_path, tmp_path)).save(tmp_path)
+    subnets = {**STAGE, "routine": "subnet", "space": ["subnet"], "options": {"supernet": "stages.whole"}}
+    made = plan.prepare(
+        checked(stages=[{**STAGE, "name": "whole", "trials": 1}, subnets], constraints={"params": {"max": 150_000}}),
+        tmp_path / "cache",
+    )
+    monkeypatch.setattr(plan.references, "paths", lambda *_: {"stages.whole": "."})
+    one, two = ({"n_layers": n, "d_model": 128, "n_heads": 2, "d_ff": 256} for n in (1, 2))
+    stage, director = made.spec.stages[1], Director([])
+    assert made._admit(stage, director)(two) is None
+    admit = replace(made, folder=tmp_path)._admit(stage, director)
+    assert admit(one) is None
+    assert admit(two).startswith("params is ")

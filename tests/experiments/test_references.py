@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from experiments.engine import history, references, spec
+from experiments.engine import checks, history, references, spec
 from experiments.engine.director import Director
 from experiments.engine.events import Expired, Failed, Reported, Segment, Started, to_record
 from experiments.engine.ledger import Ledger
@@ -242,7 +242,7 @@ def ran(plan):
         (
             with_(each={"stage": "serch", "option": "teacher"}, trials=3, initial=[{}], search={"searcher": "x"}),
             [
-                "stages.final.search.searcher 'x' does not exist; known: random",
+                f"stages.final.search.searcher 'x' does not exist; known: {', '.join(checks.searchers())}",
                 "stages.final.trials must be left out, as each says which trials there are",
                 "stages.final.initial must be left out, as each says which trials there are",
                 "stages.final.search.searcher must be left out, as each says which trials there are",

@@ -288,6 +288,11 @@ def test_images(workspace, tmp_path):
     assert np.isfinite(report["train_loss"])
     assert report["training_flops"] == 3 * report["samples"] * cost.flops(routine.kind, routine.signature)
     assert {*routine.metrics(routine.config, routine.data)} == {*report, "latency_ms"} - {"used"}
+    assert Distill.known(routine.config, routine.data, {}) == {
+        name: report[name] for name in ("params", "flops", "size_mb")
+    }
+    elsewhere = routine.config.model_copy(update={"teacher": "stages.teacher"})
+    assert Distill.known(elsewhere, routine.data, {}) == {}
 
 
 def test_a_mixture_of_embeddings():

@@ -79,6 +79,10 @@ def test_every_subnet_is_scored_on_the_same_examples(make, supernet):
 def test_its_architecture_is_known_beforehand(make):
     routine = make(**SIZES)
     assert Subnet.architecture(routine.config) == routine.model.architecture
+    known, report = Subnet.known(routine.config, routine.data, {}), routine.advance()
+    assert known == {name: report[name] for name in ("params", "flops", "size_mb")}
+    elsewhere = routine.config.model_copy(update={"supernet": "stages.supernet"})
+    assert Subnet.known(elsewhere, routine.data, {}) == {}
 
 
 def test_its_checkpoint_is_where_a_training_begins(make, workspace, tmp_path):
