@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import itertools
 import json
 import os
 import random
@@ -11,7 +10,7 @@ import time
 import pytest
 
 from experiments.__main__ import main
-from experiments.engine import strategies
+from experiments.engine import checks, strategies
 from experiments.engine.director import Director
 from experiments.engine.events import Lost, Reported, Started, from_record
 from experiments.engine.plan import prepare
@@ -20,7 +19,10 @@ from experiments.engine.spec import load
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300)]
 
 SLOTS = os.cpu_count() or 1
-PAIRS = list(itertools.product(strategies.find("SEARCHER"), strategies.find("SCHEDULER")))
+# Each searcher with one scheduler, each scheduler with one searcher.
+SEARCHERS = [name for name in checks.searchers() if name != "replay"]
+PAIRS = [(name, "asha" if checks.legal(name, "asha") else "none") for name in SEARCHERS]
+PAIRS += [("random", name) for name in strategies.find("SCHEDULER") if name != "asha"]
 
 
 # Killed at random moments
@@ -64,16 +66,28 @@ def as_it_had_to_be(toy, kills):
     """One run with exactly its trials; each decision the uninterrupted fold's; no work repeated but what was lost."""
     run, trials = toy.run(), toy.trials()
     assert run.finished
-    assert sorted(trial.number for trial in trials) == list(range(toy.spec["stages"][0]["trials"]))
+    wanted = toy.spec["stages"][0]["trials"]
+    clones = any(event.segment.start and not event.segment.attempt for event in starts(run))
+    assert sorted(trial.number for trial in trials) == list(range(len(trials) if clones else wanted))
     assert len({json.dumps(trial.config) for trial in trials}) == len(trials)
     assert {trial.status for trial in trials} <= {"completed", "stopped"}
     events = [(event, record["verdict"]) for record in run.records if (event := from_record(record))]
     same_decisions(toy, events)
     from_the_last_checkpoint(events)
     counts = toy.counts()
-    assert counts.keys() == {(trial.number, epoch) for trial in trials for epoch in range(1, int(trial.epochs) + 1)}
+    assert counts.keys() == {(trial.number, report.epochs) for trial in trials for report in trial.reports}
+    assert all(whole(trial.reports) for trial in trials)
     assert counts.total() - len(counts) <= kills * SLOTS
     valid_frontier(toy, trials)
+
+
+def starts(run):
+    return [event for record in run.records if isinstance(event := from_record(record), Started)]
+
+
+def whole(reports):
+    """Whether no epoch is missing among them."""
+    return [report.epochs for report in reports] == [reports[0].epochs + i for i in range(len(reports))]
 
 
 def same_decisions(toy, events):
@@ -98,14 +112,15 @@ def same_decisions(toy, events):
 
 
 def from_the_last_checkpoint(events):
-    """Every retry of a search begins at the last epoch its trial had reported."""
+    """Every retry of a search begins at the last epoch its trial had reported, or where the trial itself began."""
     reached, of_segment = {}, {}
     for event, _ in events:
         if isinstance(event, Started):
             of_segment[event.segment.number] = key = (event.segment.stage, event.segment.trial)
+            start = event.segment.start
             if event.segment.attempt and event.segment.stage == "search":
-                start = event.segment.start
                 assert (start.epochs if start else 0) == reached.get(key, 0)
+            reached.setdefault(key, start.epochs if start else 0)
         if isinstance(event, Reported):
             reached[of_segment[event.segment]] = event.epochs
         if isinstance(event, Lost):

@@ -11,7 +11,7 @@ os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
-from experiments.engine.outcome import Outcome
+from experiments.engine.outcome import Outcome, ranks
 from experiments.engine.strategies.asha import Asha, quantile
 
 
@@ -76,3 +76,26 @@ def test_quantile_is_numpys_to_the_last_bit():
         for eta in (1.5, 2.0, 2.5, 3.0, 4.0, 7.3):
             percent = (1 - 1 / eta) * 100
             assert quantile(sorted(values), percent / 100) == np.percentile(values, percent)
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_several_objectives_go_on_by_their_place_among_all_at_the_rung(constrained):
+    rng = random.Random(3)
+    asha = Asha(Asha.Config(eta=3), 9)
+    there = []
+    for trial in range(60):
+        violation = rng.choice([0.0, 0.3]) if constrained else 0.0
+        found = Outcome((round(rng.random(), 1), round(rng.random(), 1)), violation)
+        there.append(found)
+        goes_on = ranks(there)[-1] < len(there) / 3
+        assert (asha.judge(trial, 1, found) == "continue") == goes_on
+    assert sum(trial in asha.rungs[-1].outcomes for trial in range(60)) == 60
+
+
+def test_what_breaks_a_constraint_comes_after_all_that_do_not():
+    asha = Asha(Asha.Config(eta=2), 4)
+    assert asha.judge(0, 1, Outcome((0.9,), 0.5)) == "continue"  # the first always does
+    assert asha.judge(1, 1, Outcome((0.1,))) == "continue"
+    assert asha.judge(2, 1, Outcome((0.95,), 0.2)) == "continue"  # the second of three
+    assert asha.judge(3, 1, Outcome((0.99,), 0.4)) == "stop"
+    assert asha.judge(4, 1, Outcome((0.0,))) == "continue"
