@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from experiments.engine.events import Config as Point
 from searchspaces import Space, SpaceError
 
-# Integers and ordinals of up to so many values are levels, as a density over a range prefers what is between its values;
-# of more, they are ranges, as few of them would ever be seen.
+# Integers and ordinals of up to so many values are levels, as a density over a range prefers what is between two;
+# those of more are ranges, as few of their values would ever be seen.
 _LEVELS = 20
 # So many suggestions are asked of a model before a random draw takes their place: where nearly all that it suggests is
 # forbidden, and where (as a converged model of a small space does) it suggests what had been tried.

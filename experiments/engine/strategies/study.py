@@ -116,17 +116,17 @@ class Sampling:
             trial.system_attrs = dict(self._noted[number])
             if number in violations:
                 trial.set_constraint("violation", violations[number])
-        self._memory.trials = [self._trials[number] for number in self._kept(observations.ranks())]
+        self._memory.trials = [self._trials[number] for number in self._kept(observations)]
 
-    def _kept(self, ranks: Mapping[int, int]) -> list[int]:
+    def _kept(self, observations: Observations) -> list[int]:
         """The trials that the sampler gets, in the order in which they started."""
-        known = [number for number in self._trials if number in ranks]
+        outcomes = observations.outcomes
+        known = [number for number in self._trials if number in outcomes]
         if len(known) <= self._most:
             return list(self._trials)
         half = int(self._most // 2)
-        before, latest = known[:-half], known[-half:]
-        kept = {*sorted(before, key=ranks.__getitem__)[:half], *latest}
-        return [number for number in self._trials if number not in ranks or number in kept]
+        left_out = set(sorted(known[:-half], key=observations.ranks().__getitem__)[half:])
+        return [number for number in self._trials if number not in left_out]
 
     def suggested(self, decision: str) -> dict[str, float]:
         """A number of each parameter."""

@@ -1,6 +1,7 @@
 """Suggestions are optuna's own, from a study of its own that went the same way."""
 
 import hashlib
+import json
 import math
 
 import numpy as np
@@ -10,12 +11,14 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import create_trial
 
+from experiments.engine import spec
 from experiments.engine.outcome import Outcome
 from experiments.engine.strategies import optuna as ours_module
 from experiments.engine.strategies.observations import Observations
 from experiments.engine.strategies.optuna import Optuna
 from experiments.engine.strategies.study import Sampling
 from tests.experiments.strategies import conditional
+from trainables.parsing import ParseError
 
 SPACE = conditional.space()
 FLAT = SPACE.fix({"kind": "a"})
@@ -97,7 +100,7 @@ def told(found, points, outcome, directions):
 @pytest.mark.parametrize("objectives", [1, 2])
 @pytest.mark.parametrize(
     ("sampler", "make", "space", "proposals"),
-    [("tpe", TPESampler, SPACE, 20), ("gp", GPSampler, FLAT, 2)],
+    [("tpe", TPESampler, SPACE, 20), ("gp", GPSampler, FLAT, 1)],
     ids=["tpe", "gp"],
 )
 def test_suggestions_are_as_in_a_study_of_optunas_own(sampler, make, space, proposals, objectives):
@@ -210,6 +213,24 @@ def test_what_is_not_installed_is_told(monkeypatch, missing, message):
     monkeypatch.setattr(ours_module.importlib.util, "find_spec", lambda name: None if name == missing else object())
     with pytest.raises(ValueError, match=message):
         searcher(space=FLAT, sampler="cmaes")
+
+
+@pytest.mark.parametrize(
+    ("searcher", "message"),
+    [
+        (
+            {"name": "optuna", "sampler": "cmaes"},
+            "searcher.sampler is cmaes, which has no choices and no conditions, got",
+        ),
+        ({"name": "optuna", "sampler": "tip"}, "searcher.sampler must be 'tpe', 'nsga2', 'gp' or 'cmaes', got 'tip'"),
+        ({"name": "tpe", "n_start": 3}, "searcher has no 'n_start'; did you mean 'n_startup'"),
+        ({"name": "bohb", "good": 2}, "searcher.good must be below 1, got 2"),
+    ],
+)
+def test_an_experiment_is_told_before_it_starts(monkeypatch, searcher, message):
+    monkeypatch.setattr(ours_module.importlib.util, "find_spec", lambda _: object())
+    with pytest.raises(ParseError, match=f"stages.search.search.{message}"):
+        spec.load("quickstart", [f"stages.search.search.searcher={json.dumps(searcher)}"])
 
 
 def test_cmaes_climbs():
