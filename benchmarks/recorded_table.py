@@ -1,0 +1,132 @@
+"""What was recorded as one Parquet file, a row for each epoch, and its data card; and the same read again."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+import searchspaces
+from benchmarks import frontier_jobs, recorded
+from trainables.data import default_cache, prepare
+from trainables.layers import Layers, LayersConfig, read
+from trainables.routine import Workspace
+
+Json = dict[str, Any]
+NAME, CARD = "recorded.parquet", "recorded.md"
+METRICS = ("val_accuracy", "val_loss", "train_loss", "latency_ms", "size_mb", "params", "flops", "training_flops")
+_METADATA = b"recorded"
+
+
+def write(size: recorded.Size, folder: Path) -> str:
+    """Both files, of the configurations that are done on every task; what there is, in words.
+
+    Layers that no cached table has are measured: leave the machine alone meanwhile.
+    """
+    given = recorded.tasks(size, folder)
+    found = _found(size, given, folder)
+    points = dict(enumerate(recorded.points(size.configurations)))
+    whole = [number for number in points if all(len(found.get((name, number), ())) == size.epochs for name in given)]
+    latencies = {name: _latencies(task, [points[number] for number in whole]) for name, task in given.items()}
+    rows = [
+        {
+            "task": name,
+            "configuration": number,
+            **points[number],
+            **line,
+            "latency_ms": latencies[name][place],
+        }
+        for name in given
+        for place, number in enumerate(whole)
+        for line in found[name, number]
+    ]
+    about = {"size": asdict(size), "configurations": len(whole), "space": searchspaces.load("joint").to_json()}
+    _store(rows, about, folder / NAME)
+    (folder / CARD).write_text(_card(size, len(whole), rows))
+    return (
+        f"{len(whole)} of {size.configurations} configurations on {len(given)} tasks, {len(rows)} rows: {folder / NAME}"
+    )
+
+
+def _found(size: recorded.Size, given: Mapping[str, Json], folder: Path) -> dict[tuple[str, int], list[Json]]:
+    """Reports by task and configuration, of the last attempt."""
+    found: dict[tuple[str, int], dict[int, Json]] = {}
+    for place, _ in recorded.jobs(size, given, folder):
+        for line in frontier_jobs.lines(place):
+            if "error" in line or line.get("done"):
+                continue
+            name, number = line["name"].rsplit("-", 1)
+            report = {metric: line[metric] for metric in METRICS if metric in line}
+            epoch = round(line["epochs"])
+            found.setdefault((name, int(number)), {})[epoch] = {"epoch": epoch, **report, "seconds": line["seconds"]}
+    return {key: [reports[epoch] for epoch in sorted(reports)] for key, reports in found.items()}
+
+
+def _latencies(task: Json, points: list[Json]) -> list[float]:
+    """Of each in ms, by a table of layers."""
+    workspace = Workspace(default_cache(), Path())
+    values = [
+        {"routine": "train", "values": {**recorded.architecture(point, task).model_dump(), "task": task}}
+        for point in points
+    ]
+    table = {"layer_table": Layers(LayersConfig(task=task, configs=values), workspace).advance()["table"]}
+    data, known = prepare(task, workspace.cache), read(table["layer_table"])
+    return [known.predict(recorded.architecture(point, task), data.signature) for point in points]
+
+
+def _store(rows: list[Json], about: Json, path: Path) -> None:
+    names = list(
+        dict.fromkeys(["task", "configuration", *searchspaces.load("joint").names, "epoch", *METRICS, "seconds"])
+    )
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    table = pa.table(columns).replace_schema_metadata({_METADATA: json.dumps(about).encode()})
+    parquet.write_table(table, path, compression="zstd")
+
+
+def load(path: Path) -> tuple[dict[str, Any], list[Json]]:
+    """What the file says of itself, and its rows without what is empty. Raises ValueError where it is another file."""
+    table = parquet.read_table(path)
+    about = (table.schema.metadata or {}).get(_METADATA)
+    if about is None:
+        raise ValueError(f"{path} is no recorded benchmark; write one with python -m benchmarks.recorded table")
+    rows = [{name: value for name, value in row.items() if value is not None} for row in table.to_pylist()]
+    return dict(json.loads(about)), rows
+
+
+def _card(size: recorded.Size, whole: int, rows: list[Json]) -> str:
+    """The data card."""
+    ends = [row for row in rows if row["epoch"] == size.epochs]
+    hours = sum(row["seconds"] for row in ends) / 3600
+    flops = sum(row["training_flops"] for row in ends)
+    lines = [
+        f"- {name}: validation accuracy after {size.epochs} epochs {min(of):.3f} to {max(of):.3f}, default {of[0]:.3f}"
+        for name in dict.fromkeys(row["task"] for row in ends)
+        if (of := [row["val_accuracy"] for row in ends if row["task"] == name])
+    ]
+    return "\n".join(
+        [
+            "# Recorded benchmark of joint searches",
+            "",
+            f"{whole} of {size.configurations} configurations (the others failed or were not done on every task), each",
+            f"trained once on each task for {size.epochs} epochs with a seed of its own: {len(rows)} rows, {hours:.1f}",
+            f"hours of a core, {flops:.2e} training FLOPs. Made by `python -m benchmarks.recorded`.",
+            "",
+            *lines,
+            "",
+            "A row is an epoch of a training. `task`, `configuration` (a number; 0 is the default), the parameters of",
+            "`searchspaces/joint.py` (empty where inactive), `epoch`, `val_accuracy`, `val_loss`, `train_loss`,",
+            "`latency_ms` (ONNX Runtime on one thread, batch 1, by a table of measured layers), `size_mb` (float32),",
+            "`params`, `flops` (of one example), `training_flops` and `seconds` (both since the training began).",
+            "",
+            "Limits: one seed a configuration, so that the best one is so by luck as well; the rate's schedule spans",
+            "all epochs, so that early reports say less than those of shorter trainings would; teachers learned from",
+            "the same few examples; validation alone, nothing was scored on test; seconds are of trainings side by side.",
+            "",
+            "Sources: WordNet 3.0 (Princeton University 2006, WordNet 3.0 licence) and scikit-learn's digits (Alpaydin",
+            "and Kaynak 1998, UCI, CC BY 4.0). Play it with `benchmarks.surfaces.recorded`.",
+            "",
+        ]
+    )
