@@ -1,6 +1,8 @@
 """What a report is worth: objectives as numbers to be high, how far constraints are broken, and who is before whom."""
 
+import bisect
 import math
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from experiments.engine.frontier import Bounds, Objectives, score, vector
 
 Array = NDArray[np.float64]
+Row = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -69,84 +72,98 @@ def spread(values: Array) -> list[int]:
     if values.shape[1] == 1:
         return [int(index) for index in np.argsort(-values[:, 0], kind="stable")]
     scaled = _scaled(values)
-    return [int(front[place]) for front in fronts(values) for place in epsilon_net(scaled[front])]
+    return [front[place] for front in fronts(values) for place in epsilon_net(scaled[front])]
 
 
-def fronts(values: Array) -> Iterator[NDArray[np.intp]]:
-    """Indices of the non-dominated points, then of those that are so without them, and so on."""
-    no_worse = np.all(values[:, None] >= values, axis=-1)
+def fronts(values: Array) -> Iterator[list[int]]:
+    """Indices of the non-dominated points, then of those that are so without them, and so on; each in order."""
+    found: dict[int, list[int]] = {}
+    for index, front in enumerate(_of_two(values) if values.shape[1] == 2 else _of_many(values)):
+        found.setdefault(front, []).append(index)
+    yield from (found[front] for front in sorted(found))
+
+
+def _of_two(values: Array) -> list[int]:
+    """The front of each point, by one pass from the best first objective down (Jensen 2003, IEEE TEC 7(5))."""
+    points = [(first, second) for first, second in values.tolist()]
+    places = [0] * len(points)
+    highest: list[float] = []  # of the second objective in each front, turned round so that it ascends
+    last = None
+    for index in sorted(range(len(points)), key=lambda index: points[index], reverse=True):
+        if last is None or points[index] != points[last]:
+            second = points[index][1]
+            place = bisect.bisect_right(highest, -second)
+            highest[place : place + 1] = [-second]
+        else:
+            place = places[last]
+        places[index], last = place, index
+    return places
+
+
+def _of_many(values: Array) -> list[int]:
+    no_worse = np.ones((len(values), len(values)), dtype=bool)
+    for column in values.T:
+        no_worse &= column[:, None] >= column
     better = no_worse & ~no_worse.T
-    above = better.sum(0)
+    above, places, place = better.sum(0), np.zeros(len(values), dtype=int), 0
     while len(front := np.flatnonzero(above == 0)):
-        yield front
+        places[front] = place
         above -= better[front].sum(0)
-        above[front] = -1
+        above[front], place = -1, place + 1
+    return [int(number) for number in places]
 
 
 def epsilon_net(points: Array) -> list[int]:
     """Greedily: the best by the first objective, then always the one farthest from all those taken."""
+    apart = ((points[:, None] - points) ** 2).sum(-1)
+    np.fill_diagonal(apart, -np.inf)
     order = [int(points[:, 0].argmax())]
-    distance = np.full(len(points), np.inf)
+    distance = apart[order[0]]
     for _ in range(len(points) - 1):
-        distance = np.minimum(distance, ((points - points[order[-1]]) ** 2).sum(1))
-        distance[order[-1]] = -np.inf
         order.append(int(distance.argmax()))
+        distance = np.minimum(distance, apart[order[-1]])
     return order
 
 
 class Fronts:
-    """Outcomes in non-dominated fronts, kept up as they come: one more costs a pass over those that are there.
+    """Outcomes in non-dominated fronts, kept up as they come: one more moves only those that it pushes down.
 
     To break constraints less dominates, so that the order is that of `ranks`.
     """
 
-    def __init__(self, objectives: int) -> None:
-        self._rows = np.empty((16, objectives + 1))
-        self._front = np.empty(16, dtype=int)
+    def __init__(self) -> None:
+        self._fronts: list[list[Row]] = []
         self._count = 0
 
     def add(self, outcome: Outcome, share: float) -> bool:
         """Takes one more in; whether it is then among the first `share` of all."""
-        row = np.nan_to_num(np.array([-outcome.violation, *outcome.values]), nan=-np.inf)
-        rows, front = self._rows[: self._count], self._front[: self._count]
-        own = 1 + int(front[_dominate(rows, row)].max(initial=-1))
-        self._push_down(row[None], own)
-        self._append(row, own)
+        row = tuple(-math.inf if math.isnan(value) else value for value in (-outcome.violation, *outcome.values))
+        own = bisect.bisect_left(self._fronts, True, key=lambda front: not any(_dominates(one, row) for one in front))
+        movers, level = [row], own
+        while movers and level < len(self._fronts):
+            front = self._fronts[level]
+            beaten = [one for one in front if any(_dominates(mover, one) for mover in movers)]
+            self._fronts[level] = [one for one in front if one not in beaten] + movers
+            movers, level = beaten, level + 1
+        if movers:
+            self._fronts.append(movers)
+        self._count += 1
         return self._among(own, share * self._count)
 
-    def _push_down(self, movers: Array, level: int) -> None:
-        """Those that the movers, now on this level, dominate there go one level down, and push others."""
-        rows, front = self._rows[: self._count], self._front[: self._count]
-        there = np.flatnonzero(front == level)
-        beaten = there[[bool(_dominate(movers, rows[index]).any()) for index in there]]
-        if len(beaten):
-            self._push_down(rows[beaten], level + 1)
-            front[beaten] = level + 1
-
-    def _append(self, row: Array, level: int) -> None:
-        if self._count == len(self._front):
-            self._rows = np.concatenate([self._rows, np.empty_like(self._rows)])
-            self._front = np.concatenate([self._front, np.empty_like(self._front)])
-        self._rows[self._count], self._front[self._count] = row, level
-        self._count += 1
-
     def _among(self, own: int, most: float) -> bool:
-        """Whether the newest, of front `own`, has a place below `most`."""
-        rows, front = self._rows[: self._count], self._front[: self._count]
-        before, level_ones = int((front < own).sum()), np.flatnonzero(front == own)
-        if before >= most or before + len(level_ones) <= most:
+        """Whether the newest, the last of front `own`, has a place below `most`."""
+        before, front = sum(map(len, self._fronts[:own])), self._fronts[own]
+        if before >= most or before + len(front) <= most:
             return before < most
-        alike = rows[:, 0] == rows[-1, 0]
-        scaled = np.empty_like(rows[:, 1:])
-        scaled[alike] = _scaled(rows[alike, 1:])
-        return before + epsilon_net(scaled[level_ones]).index(len(level_ones) - 1) < most
+        others = (one for level in (*self._fronts[:own], *self._fronts[own + 1 :]) for one in level)
+        alike = [*front, *(one for one in others if one[0] == front[0][0])]
+        scaled = _scaled(np.array(alike)[:, 1:])[: len(front)]
+        return before + epsilon_net(scaled).index(len(front) - 1) < most
 
 
-def _dominate(rows: Array, row: Array) -> NDArray[np.bool_]:
-    """Which of the rows (violation turned round, then values) dominate the one."""
-    less = rows[:, 0] > row[0]
-    level = (rows[:, 0] == row[0]) & (rows[:, 1:] >= row[1:]).all(1) & (rows[:, 1:] > row[1:]).any(1)
-    return np.asarray(less | level)
+def _dominates(one: Row, other: Row) -> bool:
+    """Rows are violation turned round, then values."""
+    return one[0] > other[0] or (one[0] == other[0] and one != other and all(map(operator.ge, one, other)))
 
 
 def _scaled(values: Array) -> Array:

@@ -77,7 +77,7 @@ def test_one_objective_ranks_by_value_and_ties_keep_their_order():
 @pytest.mark.parametrize("constrained", [False, True])
 def test_ranks_are_as_defined(objectives, constrained):
     rng = random.Random(objectives)
-    for count in (1, 2, 7, 30):
+    for count in (1, 2, 7, 30, 60):
         outcomes = drawn(rng, count, objectives, constrained=constrained)
         assert ranks(outcomes) == by_definition(outcomes)
 
@@ -88,7 +88,7 @@ def test_fronts_kept_up_give_the_same_places(constrained):
     for count in (5, 40):
         outcomes = drawn(rng, count, constrained=constrained)
         for share in (1 / 3, 0.5):
-            fronts = Fronts(2)
+            fronts = Fronts()
             for number, found in enumerate(outcomes, start=1):
                 place = ranks(outcomes[:number])[-1]
                 assert fronts.add(found, share) == (place < share * number)

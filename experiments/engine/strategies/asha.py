@@ -31,7 +31,7 @@ class Rung:
     def record(self, trial: int, outcome: Outcome) -> bool:
         """Takes the outcome in; whether it is good enough among all so far. The first always is."""
         if self._fronts is None and (len(outcome.values) > 1 or outcome.violation):
-            self._fronts = Fronts(len(outcome.values))
+            self._fronts = Fronts()
             for other in self.outcomes.values():
                 self._fronts.add(other, 1.0)
         self.outcomes[trial] = outcome

@@ -43,6 +43,12 @@ class Bracket:
         self._recorded: list[dict[int, Outcome | None]] = [{} for _ in rungs]
         self._level: dict[int, int] = {}
         self._paused: set[int] = set()
+        self._left = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether all the trials that it will ever have are over."""
+        return self.full and self._left == len(self._level)
 
     @property
     def full(self) -> bool:
@@ -79,6 +85,7 @@ class Bracket:
     def leave(self, trial: int) -> None:
         """The trial is over: the rung it was on the way to, or was promoted to, expects it no longer."""
         level = self._level[trial]
+        self._left += 1
         if trial in self.queue:
             self.queue.remove(trial)
             self._expected[level + 1] -= 1
@@ -134,7 +141,8 @@ class Hyperband(Scheduler):
             )
         self._eta = config.eta
         self._plan = brackets(max_epochs, config.eta, config.grace_period)
-        self._brackets: list[Bracket] = []
+        self._count = 0
+        self._brackets: list[Bracket] = []  # those that are not over
         self._of: dict[int, Bracket] = {}
 
     def budget(self) -> float:
@@ -147,6 +155,7 @@ class Hyperband(Scheduler):
         if trial not in self._of:
             if not self._brackets or self._brackets[-1].full:
                 self._brackets.append(self._next())
+                self._count += 1
             self._of[trial] = self._brackets[-1]
         self._of[trial].start(trial)
 
@@ -157,7 +166,10 @@ class Hyperband(Scheduler):
 
     def ended(self, trial: int) -> None:
         """Its rung does not wait for it."""
-        self._of[trial].leave(trial)
+        bracket = self._of[trial]
+        bracket.leave(trial)
+        if bracket.over:
+            self._brackets.remove(bracket)
 
     def promoted(self, last: bool) -> tuple[int, float] | None:
         """The best of the oldest bracket where some wait to go on."""
@@ -172,7 +184,7 @@ class Hyperband(Scheduler):
         return [trial for bracket in self._brackets for trial in bracket.dropped]
 
     def _next(self) -> Bracket:
-        return Bracket(self._plan[len(self._brackets) % len(self._plan)], self._eta)
+        return Bracket(self._plan[self._count % len(self._plan)], self._eta)
 
 
 SCHEDULER = Hyperband
