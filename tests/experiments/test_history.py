@@ -62,3 +62,19 @@ def test_share_of_failures_is_that_of_the_spec():
 def test_records_that_other_code_wrote_are_refused_by_number(found, reason):
     with pytest.raises(LedgerError, match=re.escape(reason)):
         history.fold(found)
+
+
+def test_paused_trials_go_on_or_have_ended_with_the_run():
+    past = records(
+        started(0, 0),
+        (Reported(0, 1, {"score": 0.5}, "a"), "pause"),
+        started(1, 1),
+        (Reported(1, 1, {"score": 0.7}, "b"), "pause"),
+        started(2, 1),
+    )
+    d = history.fold(past)
+    assert [(trial.status, trial.ended) for trial in d.trials.values()] == [("paused", False), ("running", False)]
+    d = history.fold(
+        [*past, {**to_record(Reported(2, 2, {"score": 0.8}, "c")), "verdict": "stop"}, {"event": "finished"}]
+    )
+    assert [trial.status for trial in d.trials.values()] == ["stopped", "completed"]

@@ -24,7 +24,7 @@ def test_brackets_are_those_of_the_papers_table():
 
 def test_epochs_are_whole_and_the_grace_period_is_the_unit():
     assert brackets(10, 3, 1) == [[(9, 1), (3, 3), (1, 10)], [(5, 3), (1, 10)], [(3, 10)]]
-    assert brackets(18, 3, 2) == brackets(9, 3, 1)[:0] + [[(9, 2), (3, 6), (1, 18)], [(5, 6), (1, 18)], [(3, 18)]]
+    assert brackets(18, 3, 2) == [[(9, 2), (3, 6), (1, 18)], [(5, 6), (1, 18)], [(3, 18)]]
     assert [len(rungs) for rungs in brackets(243, 3, 1)] == [6, 5, 4, 3, 2, 1]
 
 
@@ -148,3 +148,17 @@ def test_impossible_numbers_are_refused(numbers):
 def test_grace_period_above_the_budget_is_refused():
     with pytest.raises(ValueError, match="scheduler.grace_period must be at most epochs, got 5 above 4"):
         Hyperband(Hyperband.Config(grace_period=5), 4)
+
+
+def test_with_more_trials_later_a_bracket_that_was_closed_stays_so():
+    events = [event for _, event in simulate(search(12), curve, 4)]
+    more = search(26)
+    for event in events:
+        more.tell(event)
+    before = {key: trial.epochs for key, trial in more.trials.items()}
+    assert more.ask().epochs == 9  # of the third bracket
+    list(simulate(more, curve, 4))
+    assert len(more.trials) == 26
+    assert {key: more.trials[key].epochs for key in before} == before
+    assert all(trial.epochs == 9 for (_, number), trial in more.trials.items() if 12 <= number < 15)
+    assert all(trial.ended for trial in more.trials.values())
