@@ -7,7 +7,7 @@
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-BENCHMARKS = $(filter-out verify,$(basename $(notdir $(shell grep -l '^if __name__ == "__main__":' benchmarks/*.py))))
+BENCHMARKS = $(filter-out verify gcide hypernymy frontier frontier_jobs,$(basename $(notdir $(shell grep -l '^if __name__ == "__main__":' benchmarks/*.py))))
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,7 @@ check: $(VENV)/check  ## linter, formatter, types, import contracts
 	@$(RUN) -m mypy
 	@$(VENV)/bin/lint-imports --no-logo
 
-bench: $(VENV)/test  ## every benchmark beside its rivals, one after the other
+bench: $(VENV)/test  ## every short benchmark beside its rivals, one after the other
 	@set -e; for name in $(BENCHMARKS); do $(RUN) -m benchmarks.$$name; done
 
 verify: $(VENV)/test  ## measures the committed artifacts here, beside what is claimed of them: about a minute

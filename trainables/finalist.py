@@ -2,6 +2,7 @@
 test split. It runs alone, and every figure is of the artifact as shipped.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ Json = dict[str, Any]
 _SAMPLES = 3
 _MOST_LOST = 0.003  # of validation accuracy, by the precision that is chosen
 _BATCH = 128
+_SCORED = 1000  # examples that tell what a layer's fewer bits cost
 
 
 class FinalistConfig(BaseModel):
@@ -119,22 +121,34 @@ class Finalist:
 
     def _precision(self, model: nn.Module, read: Json) -> tuple[quantize.Kind, tuple[str, ...], Json]:
         """What the artifact is exported in, the layers left in float32, and what was measured to tell."""
-        if self._config.precision != "auto":
-            return self._config.precision, (), {}
+        asked = self._config.precision
+        if asked == "fp32":
+            return asked, (), {}
         signature = parse_signature(read)
         data = to_onnx(model.float().cpu().eval(), random_feeds(signature, [5, 3], 0))
+        if asked != "auto":
+            return asked, (), self._sensitivity(data, asked)
         batches = batches_like(self._data.splits["validation"].lengths, self._target.batch)
         best, found = quantize.choose(data, signature, batches, self._target, self._accuracy, most_lost=_MOST_LOST)
         rows = [{"kind": each.kind, "accuracy": each.score, "latency_ms": each.timing.p50_ms} for each in found]
-        return best.kind, best.exclude, {"precisions": rows}
+        return best.kind, best.exclude, {"precisions": rows, **self._sensitivity(data, best.kind)}
 
-    def _accuracy(self, model: bytes) -> float:
-        """On validation, of an ONNX model."""
+    def _sensitivity(self, data: bytes, kind: quantize.Kind) -> Json:
+        """What each layer costs in accuracy by itself, on a sample of validation."""
+        if kind == "fp32":
+            return {}
+        n = len(self._data.splits["validation"])
+        rows = np.sort(np.random.default_rng(0).permutation(n)[:_SCORED])
+        return {"sensitivity": quantize.sensitivity(data, kind, partial(self._accuracy, rows=rows))}
+
+    def _accuracy(self, model: bytes, rows: NDArray[np.int64] | None = None) -> float:
+        """On validation, or on these rows of it, of an ONNX model."""
         split, run = self._data.splits["validation"], session(model, self._target.threads).run
-        logits_NC = np.zeros((len(split), len(self._data.labels)), np.float32)
-        for rows in sorted_by_length(split.lengths, _BATCH):
-            logits_NC[rows] = run(["logits"], dict(split.batch(rows).inputs))[0]
-        return float(self._data.metrics(logits_NC, split.targets)["accuracy"])
+        rows = np.arange(len(split)) if rows is None else rows
+        logits_NC = np.zeros((len(rows), len(self._data.labels)), np.float32)
+        for places in sorted_by_length(split.lengths[rows], _BATCH):
+            logits_NC[places] = run(["logits"], dict(split.batch(rows[places]).inputs))[0]
+        return float(self._data.metrics(logits_NC, split.targets[rows])["accuracy"])
 
     def _latency(self, folder: Path) -> Json:
         lengths = self._data.splits["validation"].lengths

@@ -57,7 +57,12 @@ def test_each_precision_is_an_artifact_of_its_own(workspace, timed):
     assert (fp32, int8) == ({"kind": "fp32", "exclude": []}, {"kind": "int8", "exclude": []})
     assert small["size_mb"] < whole["size_mb"]
     assert small["test"]["accuracy"]["value"] == pytest.approx(whole["test"]["accuracy"]["value"], abs=0.05)
-    assert "| precision | int8 |" in (folder / "card.md").read_text()
+    card = (folder / "card.md").read_text()
+    assert "| precision | int8 |" in card
+    assert "sensitivity" not in whole
+    exported = quantize.layers((workspace.folder / whole["artifact"] / "model.onnx").read_bytes())
+    assert sorted(small["sensitivity"]) == sorted(exported)
+    assert all(f"| {layer} | {lost:+.4f} |" in card for layer, lost in small["sensitivity"].items())
 
 
 def test_auto_takes_the_quickest_that_keeps_the_accuracy(workspace, timed, monkeypatch):
