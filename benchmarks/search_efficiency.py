@@ -12,8 +12,8 @@ epochs to target   until the share of the gap from the default to the best (99 %
 hypervolume        of accuracy and log latency, mean over the budget, over the rival that has most; pairs of seeds
 
 Ours is the pair `OURS`, one strategy for accuracy alone, which is to reach the target, and one for both objectives,
-whose hypervolume counts; chosen on the closed forms, before anything was recorded. Of a rival that is not installed it is
-said. PBT has no place here: it changes a training on its way, and no table holds that.
+whose hypervolume counts; chosen on the closed forms, before anything was recorded. Of a rival that is not installed it
+is said. PBT has no place here: it changes a training on its way, and no table holds that.
 Results: benchmarks/results/search_efficiency.{json,md,png} (elsewhere with --out).
 """
 
@@ -31,6 +31,7 @@ from benchmarks import search_measures, search_rivals, search_text, surfaces
 from benchmarks.search_measures import Course
 from benchmarks.surfaces import ACCURACY, LATENCY, Surface
 from experiments.engine import strategies
+from experiments.engine.frontier import Objectives
 from experiments.engine.outcome import outcome
 from experiments.engine.strategies import Searcher, Strategy
 from experiments.engine.strategies.pair import Pair
@@ -57,7 +58,7 @@ _RIVALS: Mapping[str, Callable[[Surface, int], search_rivals.Code]] = {
     "Optuna: TPE, both": functools.partial(search_rivals.Optuna, both=True),
     "Syne Tune: MO-ASHA": search_rivals.SyneTune,
 }
-_OBJECTIVES: Any = {ACCURACY: "max", LATENCY: "min"}
+_OBJECTIVES: Objectives = {ACCURACY: "max", LATENCY: "min"}
 # Epochs: about as many as a tenth of a table's 500 full trainings, so that what comes of the target is seen.
 BUDGET, WORKERS = 2700, 4
 
@@ -74,7 +75,7 @@ def strategy(name: str, surface: Surface, seed: int) -> Strategy:
         return search_rivals.Rival(_RIVALS[name](surface, seed), surface)
     searcher, scheduler, both = _OURS[name]
     stop = strategies.load(scheduler, "SCHEDULER")
-    objectives = _OBJECTIVES if both else {ACCURACY: "max"}
+    objectives: Objectives = _OBJECTIVES if both else {ACCURACY: "max"}
     return Pair(
         searcher=_searcher(searcher, surface, seed),
         scheduler=stop(stop.Config(), surface.epochs),

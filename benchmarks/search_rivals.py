@@ -324,7 +324,7 @@ class SyneTune:
         script = Path(__file__).with_name("search_syne_tune.py")
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         self._process = subprocess.Popen(
-            [os.environ[_PYTHON], str(script)],
+            [os.environ[_PYTHON], "-c", f"import runpy; runpy.run_path({str(script)!r})['main']()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -340,7 +340,9 @@ class SyneTune:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        if not (line := self._process.stdout.readline()):
+            raise ValueError(f"{_PYTHON} is {os.environ[_PYTHON]}, must be a Python with syne-tune; install it there")
+        return json.loads(line)
 
     def wish(self, trial: int) -> Point:
         """A draw."""

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from syne_tune import config_space
-from syne_tune.backend.trial_status import Trial
-from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
+from syne_tune import config_space  # type: ignore[import-not-found]
+from syne_tune.backend.trial_status import Trial  # type: ignore[import-not-found]
+from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA  # type: ignore[import-not-found]
 
 _KINDS = {
     "choice": lambda values: config_space.choice(values),
@@ -55,7 +55,3 @@ def _answer(scheduler: Any, trials: dict[int, Any], request: dict[str, Any]) -> 
     if request["stopped"]:
         return scheduler.on_trial_remove(trial)
     return scheduler.on_trial_complete(trial, request["result"])
-
-
-if __name__ == "__main__":
-    main()
