@@ -2,8 +2,8 @@
 
     python -m benchmarks.search_efficiency [--table results/recorded/recorded.parquet] [--seeds 30]
 
-Plays the recorded benchmark (without --table, or where the file is not there, the closed forms of
-benchmarks.surfaces), four virtual workers, the default configuration first for all, each library by its own code (see
+Plays the recorded benchmark (where that file is not there, the closed forms of benchmarks.surfaces, open and as tables
+of 500 random points), four virtual workers, the default configuration first for all, each library by its own code (see
 benchmarks.search_rivals, and there what is done alike for all). Two measures, both over epochs trained, all trials
 together:
 
@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import search_measures, search_rivals, search_text, surfaces
+from benchmarks import search_measures, search_playing, search_rivals, search_text, surfaces
 from benchmarks.search_measures import Course
 from benchmarks.surfaces import ACCURACY, LATENCY, Surface
 from experiments.engine import strategies
@@ -51,7 +51,7 @@ _OURS: Mapping[str, tuple[str, str, bool]] = {
     "bohb + asha, both": ("bohb", "asha", True),
     "optuna + asha, both": ("optuna", "asha", True),
 }
-_RIVALS: Mapping[str, Callable[[Surface, int], search_rivals.Code]] = {
+_RIVALS: Mapping[str, Callable[[Surface, int], search_playing.Code]] = {
     "Ray Tune: random, FIFO": search_rivals.RayRandom,
     "Ray Tune: HyperOpt, ASHA": search_rivals.RayHyperopt,
     "Optuna: TPE, Hyperband": search_rivals.Optuna,
@@ -72,7 +72,7 @@ def names() -> list[str]:
 def strategy(name: str, surface: Surface, seed: int) -> Strategy:
     """One of `names`, for one search."""
     if name in _RIVALS:
-        return search_rivals.Rival(_RIVALS[name](surface, seed), surface)
+        return search_playing.Rival(_RIVALS[name](surface, seed), surface)
     searcher, scheduler, both = _OURS[name]
     stop = strategies.load(scheduler, "SCHEDULER")
     objectives: Objectives = _OBJECTIVES if both else {ACCURACY: "max"}
@@ -101,7 +101,8 @@ def given(table: Path | None) -> dict[str, Surface]:
     """What is played, by name."""
     if table is not None:
         return surfaces.recorded(table)
-    return {name: surfaces.closed(name) for name in surfaces.names()}
+    whole = [surfaces.closed(name) for name in surfaces.names()]
+    return {surface.name: surface for surface in (*whole, *map(surfaces.sampled, whole))}
 
 
 def played(task: tuple[Path | None, str, str, int, int]) -> Course:
@@ -130,9 +131,10 @@ def compare(courses: Mapping[str, Sequence[Course]]) -> Json:
     return {**ratios, "quickest_rival": quickest, "fullest_rival": fullest}
 
 
-def run(table: Path | None, who: Sequence[str], seeds: int, budget: int, processes: int) -> Json:
+def run(
+    table: Path | None, found: Sequence[str], who: Sequence[str], *, seeds: int, budget: int, processes: int
+) -> Json:
     """Everything: ratios and courses by surface, and the medians over surfaces."""
-    found = given(table)
     tasks = [(table, name, one, seed, budget) for name in found for one in who for seed in range(seeds)]
     with multiprocessing.get_context("forkserver").Pool(processes) as pool:
         all_courses = dict(zip(tasks, pool.imap(played, tasks), strict=True))
@@ -168,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--budget", type=int, default=BUDGET, help="epochs of a search")
     parser.add_argument("--only", nargs="*", help=f"some of: {', '.join([*_OURS, *_RIVALS])}")
+    parser.add_argument("--surfaces", nargs="*", help="some of what is played; all without it")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     asked = parser.parse_args(arguments)
@@ -175,7 +178,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not set(who) & set(_RIVALS):
         parser.error(f"--only names no rival that is here; name one of {', '.join(n for n in names() if n in _RIVALS)}")
     table = asked.table if asked.table.is_file() else None
-    results = run(table, who, asked.seeds, asked.budget, asked.processes)
+    found = [name for name in given(table) if asked.surfaces is None or name in asked.surfaces]
+    if not found:
+        parser.error(f"--surfaces names none that is there; name one of {'; '.join(given(table))}")
+    results = run(table, found, who, seeds=asked.seeds, budget=asked.budget, processes=asked.processes)
     search_text.write(results, asked.out)
     print(search_text.text(results))
     return 0

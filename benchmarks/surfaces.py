@@ -16,7 +16,7 @@ sharp model) lose more of their lead over random search than in an open space, a
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,13 @@ def closed(name: str, epochs: int = 27) -> Surface:
     best = float(curve(OPTIMUM).metrics(epochs)[ACCURACY])
     # Nine tenths: what is left beyond is as much as one narrow peak has, of which no random search finds anything.
     return Surface(name, _declared(), epochs, curve, best, share=0.9, ceiling_ms=10.0)
+
+
+def sampled(surface: Surface, count: int = 500) -> Surface:
+    """A closed form of which only the default and some random points are left, as of a recorded table."""
+    points = (surface.space.default(), *(surface.space.draw(0, index) for index in range(1, count)))
+    best = max(float(surface.curve(point).metrics(surface.epochs)[ACCURACY]) for point in points)
+    return replace(surface, name=f"{surface.name}, {count} points", best=best, share=0.99, points=points)
 
 
 # What was recorded

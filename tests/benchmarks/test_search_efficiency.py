@@ -188,10 +188,11 @@ def test_the_comparison_takes_the_best_rival_of_each_measure(tmp_path):
 
 def test_the_command_writes_json_text_and_curves(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(surfaces, "_FORMS", {"ridge": surfaces._ridge})
+    monkeypatch.setattr(surfaces, "sampled", lambda surface: surface)
     monkeypatch.setattr(search_efficiency.multiprocessing, "get_context", lambda _: SimpleNamespace(Pool=Here))
     search_efficiency.given.cache_clear()
     monkeypatch.delenv("SYNE_TUNE_PYTHON", raising=False)
-    arguments = ["--seeds", "2", "--budget", "40", "--only", "Ray Tune: random, FIFO"]
+    arguments = ["--seeds", "2", "--budget", "40", "--surfaces", "ridge", "--only", "Ray Tune: random, FIFO"]
     assert search_efficiency.main([*arguments, "--table", str(tmp_path / "none"), "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "search_efficiency.json").read_text())
     assert set(search_text.RATIOS) <= set(found)
@@ -213,6 +214,16 @@ class Here:
 
     def __exit__(self, *_):
         pass
+
+
+def test_a_surface_that_is_not_there_is_refused_with_those_that_are(capsys, tmp_path):
+    search_efficiency.given.cache_clear()
+    with pytest.raises(SystemExit) as ended:
+        search_efficiency.main(["--surfaces", "glosses", "--table", str(tmp_path / "none")])
+    assert ended.value.code == 2
+    assert "--surfaces names none that is there; name one of ridge; crossing; branches; ridge, 500" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_without_a_rival_there_is_nothing_to_compare(capsys):
