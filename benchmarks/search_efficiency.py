@@ -59,8 +59,10 @@ _RIVALS: Mapping[str, Callable[[Surface, int], search_playing.Code]] = {
     "Syne Tune: MO-ASHA": search_rivals.SyneTune,
 }
 _OBJECTIVES: Objectives = {ACCURACY: "max", LATENCY: "min"}
-# Epochs: about as many as a tenth of a table's 500 full trainings, so that what comes of the target is seen.
+# Epochs: a fifth of what 500 full trainings take, and some four times what is to be enough for the target.
 BUDGET, WORKERS = 2700, 4
+# Random search of an open space is given up after so many budgets.
+_FAR = 10
 
 
 def names() -> list[str]:
@@ -109,10 +111,9 @@ def played(task: tuple[Path | None, str, str, int, int]) -> Course:
     """One search: table, surface, strategy, seed, budget. Random search goes on until it meets the target."""
     table, name, who, seed, budget = task
     surface = given(table)[name]
-    most = len(surface.points) * surface.epochs or 100 * surface.epochs
-    return search_measures.play(
-        strategy(who, surface, seed), surface, min(budget, most), WORKERS, on=bool(surface.points) and who == RANDOM
-    )
+    every = len(surface.points) * surface.epochs or _FAR * budget
+    most = every if who == RANDOM else 0
+    return search_measures.play(strategy(who, surface, seed), surface, min(budget, every), WORKERS, most=most)
 
 
 def compare(courses: Mapping[str, Sequence[Course]]) -> Json:

@@ -33,10 +33,10 @@ class Course:
     volume: float
 
 
-def play(strategy: Strategy, surface: Surface, budget: int, workers: int, *, on: bool = False) -> Course:
+def play(strategy: Strategy, surface: Surface, budget: int, workers: int, *, most: int = 0) -> Course:
     """The search on virtual workers, until the budget (in epochs, of all trials together) is spent.
 
-    on: beyond it until the target is met, for a search that needs longer; curves and volume end with the budget.
+    most: epochs up to which it goes on beyond the budget until the target is met; the curves end with the budget.
     """
     director = Director([Stage("search", "", lambda _: strategy, watched=(ACCURACY,))])
     front, volume, best, spent = list[Vector](), 0.0, -math.inf, 0
@@ -45,6 +45,8 @@ def play(strategy: Strategy, surface: Surface, budget: int, workers: int, *, on:
         if not isinstance(event, Reported):
             continue
         spent += 1
+        if spent > max(budget, most):
+            break
         best = max(best, event.metrics[ACCURACY])
         if best >= target:
             to_target = min(to_target, spent)
@@ -52,7 +54,7 @@ def play(strategy: Strategy, surface: Surface, budget: int, workers: int, *, on:
             volume = _grown(front, event.metrics, surface, volume)
             bests.append(best)
             volumes.append(volume)
-        elif not on or to_target < math.inf:
+        elif to_target < math.inf:
             break
     marks = np.linspace(1, budget, MARKS).astype(int) - 1
     held = [min(mark, len(bests) - 1) for mark in marks.tolist()]  # a space can be searched before the budget is spent

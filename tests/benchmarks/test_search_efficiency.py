@@ -127,7 +127,8 @@ def test_syne_tune_without_a_python_is_told_in_one_line(table, monkeypatch):
         search_rivals.SyneTune(table, 0)
 
 
-def test_a_course_by_hand():
+@pytest.fixture
+def by_hand():
     """Three trials of two epochs, one worker: reports 0.2, 0.3, 0.1, 0.9, 0.5, 0.6 at 1, 0.1 and 0.01 ms."""
     heights = {0: (0.2, 0.3), 1: (0.1, 0.9), 2: (0.5, 0.6)}
 
@@ -138,7 +139,12 @@ def test_a_course_by_hand():
     space = SimpleNamespace(default=lambda: {"number": 0})
     surface = Surface("by hand", space, 2, curve, best=0.9, share=0.9, ceiling_ms=10.0)
     assert surface.target == pytest.approx(0.84)
-    listed = Pair(
+    return surface
+
+
+def three():
+    """The three in their order, to the end."""
+    return Pair(
         searcher=Random(Random.Config(), None, 0),
         scheduler=none.SCHEDULER(none.SCHEDULER.Config(), 2),
         first=[{"number": number} for number in range(3)],
@@ -146,13 +152,24 @@ def test_a_course_by_hand():
         epochs=2,
         outcome=lambda metrics: Outcome((metrics[ACCURACY],)),
     )
-    course = play(listed, surface, 6, 1)
+
+
+def test_a_course_by_hand(by_hand):
+    course = play(three(), by_hand, 6, 1)
     volumes = [0.2, 0.3, 0.3 * 1 + 0.1, 0.9 * 2, 0.9 * 2 + 0.5, 0.9 * 2 + 0.6]
     assert course.to_target == 4
     assert course.volume == pytest.approx(sum(volumes) / 6)
     assert (course.volumes[0], course.volumes[-1]) == (pytest.approx(0.2), pytest.approx(2.4))
     assert (course.best[0], course.best[-1]) == (0.2, 0.9)
     assert volumes[-1] == pytest.approx(hypervolume([(0.3, 1.0), (0.9, 2.0), (0.6, 3.0)], (0.0, 0.0)))
+
+
+def test_curves_end_with_the_budget_and_random_search_goes_on_to_the_target(by_hand):
+    short, on = (play(three(), by_hand, 3, 1, most=most) for most in (0, 6))
+    assert (short.to_target, on.to_target) == (math.inf, 4)
+    assert short.volumes == on.volumes
+    assert short.volume == on.volume == pytest.approx((0.2 + 0.3 + 0.4) / 3)
+    assert play(three(), by_hand, 3, 1, most=3).to_target == math.inf
 
 
 def test_ratios_by_hand():
