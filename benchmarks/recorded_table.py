@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 import searchspaces
 from benchmarks import frontier_jobs, recorded
+from benchmarks.machine import described
 from trainables.data import default_cache, prepare
 from trainables.layers import Layers, LayersConfig, read
 from trainables.routine import Workspace
@@ -99,6 +100,7 @@ def load(path: Path) -> tuple[dict[str, Any], list[Json]]:
 def _card(size: recorded.Size, whole: int, rows: list[Json]) -> str:
     """The data card."""
     ends = [row for row in rows if row["epoch"] == size.epochs]
+    machine = described(["torch", "onnxruntime"])
     hours = sum(row["seconds"] for row in ends) / 3600
     flops = sum(row["training_flops"] for row in ends)
     lines = [
@@ -112,7 +114,9 @@ def _card(size: recorded.Size, whole: int, rows: list[Json]) -> str:
             "",
             f"{whole} of {size.configurations} configurations (the others failed or were not done on every task), each",
             f"trained once on each task for {size.epochs} epochs with a seed of its own: {len(rows)} rows, {hours:.1f}",
-            f"hours of a core, {flops:.2e} training FLOPs. Made by `python -m benchmarks.recorded`.",
+            f"hours of a core, {flops:.2e} training FLOPs. Made by `python -m benchmarks.recorded`",
+            f"(commit {machine['commit'][:12]}) on {machine['machine']['processor']},",
+            f"torch {machine['versions']['torch']}, onnxruntime {machine['versions']['onnxruntime']}.",
             "",
             *lines,
             "",

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import search_measures, search_playing, search_rivals, search_text, surfaces
+from benchmarks.machine import described
 from benchmarks.search_measures import Course
 from benchmarks.surfaces import ACCURACY, LATENCY, Surface
 from experiments.engine import strategies
@@ -183,6 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not found:
         parser.error(f"--surfaces names none that is there; name one of {'; '.join(given(table))}")
     results = run(table, found, who, seeds=asked.seeds, budget=asked.budget, processes=asked.processes)
+    results |= described(["ray", "hyperopt", "optuna", "numpy"])
+    results["versions"] |= search_rivals.version()
     search_text.write(results, asked.out)
     print(search_text.text(results))
     return 0

@@ -33,33 +33,46 @@ class Course:
     volume: float
 
 
+class Trace:
+    """What a search has reported so far, all trials together."""
+
+    def __init__(self, surface: Surface, budget: int) -> None:
+        self.spent, self.to_target = 0, math.inf
+        self._surface, self._budget, self._target = surface, budget, surface.target
+        self._front: list[Vector] = []
+        self._bests, self._volumes = [-math.inf], [0.0]
+
+    def report(self, metrics: Mapping[str, Any]) -> None:
+        """One epoch more."""
+        self.spent += 1
+        if metrics[ACCURACY] >= self._target:
+            self.to_target = min(self.to_target, self.spent)
+        if self.spent <= self._budget:
+            self._bests.append(max(self._bests[-1], metrics[ACCURACY]))
+            self._volumes.append(_grown(self._front, metrics, self._surface, self._volumes[-1]))
+
+    def course(self) -> Course:
+        """Where a space was searched before the budget was spent, it stays as it was."""
+        last = len(self._volumes) - 1
+        marks = [min(mark, last) for mark in np.linspace(1, self._budget, MARKS).astype(int).tolist()]
+        total = sum(self._volumes) + (self._budget - last) * self._volumes[-1]
+        best, volumes = ([values[mark] for mark in marks] for values in (self._bests, self._volumes))
+        return Course(self.to_target, best, volumes, total / self._budget)
+
+
 def play(strategy: Strategy, surface: Surface, budget: int, workers: int, *, most: int = 0) -> Course:
     """The search on virtual workers, until the budget (in epochs, of all trials together) is spent.
 
     most: epochs up to which it goes on beyond the budget until the target is met; the curves end with the budget.
     """
     director = Director([Stage("search", "", lambda _: strategy, watched=(ACCURACY,))])
-    front, volume, best, spent = list[Vector](), 0.0, -math.inf, 0
-    bests, volumes, to_target, target = list[float](), list[float](), math.inf, surface.target
+    trace = Trace(surface, budget)
     for _, event in simulate(director, surface.curve, workers):
-        if not isinstance(event, Reported):
-            continue
-        spent += 1
-        if spent > max(budget, most):
+        if isinstance(event, Reported):
+            trace.report(event.metrics)
+        if trace.spent >= (budget if trace.to_target < math.inf else max(budget, most)):
             break
-        best = max(best, event.metrics[ACCURACY])
-        if best >= target:
-            to_target = min(to_target, spent)
-        if spent <= budget:
-            volume = _grown(front, event.metrics, surface, volume)
-            bests.append(best)
-            volumes.append(volume)
-        elif to_target < math.inf:
-            break
-    marks = np.linspace(1, budget, MARKS).astype(int) - 1
-    held = [min(mark, len(bests) - 1) for mark in marks.tolist()]  # a space can be searched before the budget is spent
-    mean = (sum(volumes) + (budget - len(volumes)) * volume) / budget
-    return Course(to_target, [bests[mark] for mark in held], [volumes[mark] for mark in held], mean)
+    return trace.course()
 
 
 def _grown(front: list[Vector], metrics: Mapping[str, Any], surface: Surface, volume: float) -> float:

@@ -257,3 +257,12 @@ class SyneTune:
 def available() -> bool:
     """Whether there is a Python for Syne Tune."""
     return Path(os.environ.get(_PYTHON, "")).is_file()
+
+
+def version() -> dict[str, str]:
+    """Syne Tune's, where it is there."""
+    if not available():
+        return {}
+    asked = "import importlib.metadata as found; print(found.version('syne-tune'))"
+    done = subprocess.run([os.environ[_PYTHON], "-c", asked], capture_output=True, text=True, check=False)
+    return {"syne-tune": done.stdout.strip()}

@@ -215,6 +215,7 @@ def test_the_command_writes_json_text_and_curves(tmp_path, monkeypatch, capsys):
     assert set(search_text.RATIOS) <= set(found)
     assert list(found["surfaces"]["ridge"]["strategies"]) == [RANDOM, *OURS, "Ray Tune: random, FIFO"]
     assert found["recorded"] is False
+    assert {"ray", "optuna", "hyperopt"} < set(found["versions"])
     assert "Syne Tune: MO-ASHA" in found["left_out"]
     assert "closed forms, not the recorded benchmark" in capsys.readouterr().out
     assert (tmp_path / "search_efficiency.png").stat().st_size > 10_000
