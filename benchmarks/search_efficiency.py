@@ -24,6 +24,7 @@ import multiprocessing
 import statistics
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,9 @@ _FAR = 10
 
 def names() -> list[str]:
     """All that can be played here."""
-    rivals = [name for name in _RIVALS if not name.startswith("Syne") or search_rivals.available()]
-    return [*_OURS, *rivals]
+    there = {"Ray": True, "Optuna": find_spec("optuna") is not None, "Syne": search_rivals.available()}
+    rivals = [name for name in _RIVALS if there[name.replace(":", " ").split()[0]]]
+    return [*(name for name in _OURS if there["Optuna"] or not name.startswith("optuna")), *rivals]
 
 
 def strategy(name: str, surface: Surface, seed: int) -> Strategy:
@@ -184,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not found:
         parser.error(f"--surfaces names none that is there; name one of {'; '.join(given(table))}")
     results = run(table, found, who, seeds=asked.seeds, budget=asked.budget, processes=asked.processes)
-    results |= described(["ray", "hyperopt", "optuna", "numpy"])
+    results |= described(name for name in ("ray", "hyperopt", "optuna", "numpy") if find_spec(name))
     results["versions"] |= search_rivals.version()
     search_text.write(results, asked.out)
     print(search_text.text(results))

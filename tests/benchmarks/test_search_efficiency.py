@@ -154,6 +154,13 @@ def three():
     )
 
 
+def test_without_optuna_all_that_is_optunas_is_left_out(monkeypatch):
+    assert "Optuna: TPE, both" in search_efficiency.names()
+    monkeypatch.setattr(search_efficiency, "find_spec", lambda _: None)
+    assert not [name for name in search_efficiency.names() if name.lower().startswith("optuna")]
+    assert "Ray Tune: HyperOpt, ASHA" in search_efficiency.names()
+
+
 def test_a_course_by_hand(by_hand):
     course = play(three(), by_hand, 6, 1)
     volumes = [0.2, 0.3, 0.3 * 1 + 0.1, 0.9 * 2, 0.9 * 2 + 0.5, 0.9 * 2 + 0.6]
