@@ -39,8 +39,6 @@ from trainables.store import Store
 Json = dict[str, Any]
 ROOT = Path(__file__).parents[1]
 EXPERIMENT = "glosses_frontier"
-# At the smallest size, one student at least shall be there to be measured.
-_SMOKE = ("finalists.of=[final]", "finalists.count=1")
 
 
 class Work:
@@ -93,8 +91,8 @@ def run(work: Work) -> Json:
     if folder is None:
         storage = work.folder / "run"
         command = [sys.executable, "-m", "experiments", "run", EXPERIMENT, "--storage", str(storage)]
-        settings = [*work.options.settings, *(_SMOKE if work.smoke else ())]
-        command += [*(["--smoke"] if work.smoke else []), *(word for each in settings for word in ("--set", each))]
+        settings = (word for each in work.options.settings for word in ("--set", each))
+        command += [*(["--smoke"] if work.smoke else []), *settings]
         newest = next(runs.every(storage), None)
         if newest is None or not newest.finished:
             subprocess.run(command, cwd=ROOT, check=True)
