@@ -7,6 +7,7 @@ A strategy's state is a fold over what it is told: `ask` changes nothing, and it
 """
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -119,6 +120,26 @@ class Scheduler:
     def dropped(self) -> Sequence[int]:
         """Paused trials that will not be promoted."""
         return ()
+
+
+# More than any trial's number.
+_STRIDE = 1_000_003
+
+
+def index(trial: int, attempt: int) -> int:
+    """Of a draw: the trial's number at the first attempt, then numbers that no trial reaches."""
+    return trial + _STRIDE * attempt
+
+
+def key(config: Mapping[str, Any]) -> str:
+    """The same for equal configurations."""
+    return json.dumps(config, sort_keys=True)
+
+
+def check_grace_period(grace_period: float, max_epochs: float) -> None:
+    """Raises ValueError where no trial would ever reach a scheduler's first rung."""
+    if grace_period > max_epochs:
+        raise ValueError(f"scheduler.grace_period must be at most epochs, got {grace_period:g} above {max_epochs:g}")
 
 
 def find(role: Role) -> list[str]:

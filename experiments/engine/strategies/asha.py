@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.engine.events import Verdict
 from experiments.engine.outcome import Fronts, Outcome
-from experiments.engine.strategies import Scheduler
+from experiments.engine.strategies import Scheduler, check_grace_period
 
 
 class Rung:
@@ -57,10 +57,7 @@ class Asha(Scheduler):
         )
 
     def __init__(self, config: Config, max_epochs: float) -> None:
-        if config.grace_period > max_epochs:
-            raise ValueError(
-                f"scheduler.grace_period must be at most epochs, got {config.grace_period:g} above {max_epochs:g}"
-            )
+        check_grace_period(config.grace_period, max_epochs)
         self._eta = config.eta
         self._max_epochs = max_epochs
         count = int(math.log(max_epochs / config.grace_period) / math.log(config.eta) + 1)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from experiments.engine.events import Config as Point
+from experiments.engine.strategies import index
 from searchspaces import Space, SpaceError
 
 # Integers and ordinals of up to so many values are levels, as a density over a range prefers what is between two;
@@ -18,8 +19,6 @@ _LEVELS = 20
 # forbidden, and where (as a converged model of a small space does) it suggests what had been tried.
 _SUGGESTIONS = 8
 _ATTEMPTS = 4
-# Random draws take indices no trial number reaches.
-_STRIDE = 1_000_003
 # Numbers for a decision of this name, on which alone their randomness depends; None asks for a random draw.
 Suggest = Callable[[str], Mapping[str, float] | None]
 
@@ -85,13 +84,13 @@ class Coding:
 
     def proposed(self, seed: int, trial: int, attempt: int, suggest: Suggest) -> Point:
         """The first legal one of a few suggestions, else a random draw."""
-        for index in range(_SUGGESTIONS if attempt < _ATTEMPTS and self.dimensions else 0):
-            numbers = suggest(f"{seed}/{trial}/{attempt}/{index}")
+        for nth in range(_SUGGESTIONS if attempt < _ATTEMPTS and self.dimensions else 0):
+            numbers = suggest(f"{seed}/{trial}/{attempt}/{nth}")
             if numbers is None:
                 break
             if (point := self.point(numbers)) is not None:
                 return point
-        return self._space.draw(seed, trial + _STRIDE * attempt)
+        return self._space.draw(seed, index(trial, attempt))
 
 
 def _dimension(space: Space, row: Mapping[str, object]) -> Dimension:

@@ -11,11 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.engine.events import Config as Point
 from experiments.engine.outcome import Outcome, ranks
-from experiments.engine.strategies import Space
+from experiments.engine.strategies import Space, index
 from experiments.engine.strategies.random import Random
 
-# Redraws take indices no trial number reaches.
-_STRIDE = 1_000_003
 # After so many children that had been tried, the rest are drawn from the whole space.
 _CHILDREN = 100
 
@@ -47,7 +45,7 @@ class Evolution:
         parent = self._winner(drawn)
         for name in drawn.sample(sorted(parent), len(parent)):
             try:
-                return self._space.changed(parent, name, self._seed, trial + _STRIDE * attempt)
+                return self._space.changed(parent, name, self._seed, index(trial, attempt))
             except ValueError:  # it has no other legal value
                 continue
         return self._draws.propose(trial, attempt)

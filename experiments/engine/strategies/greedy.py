@@ -6,7 +6,6 @@ local search of SMAC (Hutter et al. 2011, LION 5). A climb without untried neigh
 random point.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from experiments.engine.events import Config as Point
 from experiments.engine.outcome import Outcome, fronts
-from experiments.engine.strategies import Space
+from experiments.engine.strategies import Space, key
 from experiments.engine.strategies.random import Random
 
 
@@ -87,13 +86,13 @@ class Greedy:
 
     def started(self, trial: int, config: Point) -> None:
         """A neighbour belongs to its climb; another point to the newest, or begins one where all are over."""
-        key = _key(config)
+        name = key(config)
         if trial >= 0:
-            climb, centre = self._origin(key)
+            climb, centre = self._origin(name)
             climb.start(trial, config, centre)
-        self._tried.add(key)
+        self._tried.add(name)
         for untried in self._untried.values():
-            untried.pop(key, None)
+            untried.pop(name, None)
 
     def observed(self, trial: int, config: Point, epochs: float, outcome: Outcome | None) -> None:
         """The climb may have a new best."""
@@ -101,11 +100,11 @@ class Greedy:
             if trial in climb:
                 climb.observe(trial, outcome)
 
-    def _origin(self, key: str) -> tuple[Climb, int | None]:
+    def _origin(self, name: str) -> tuple[Climb, int | None]:
         """The climb that a point belongs to, and whose neighbour it is."""
         found = list(self._open())
         for climb, centre, untried in found:
-            if key in untried:
+            if name in untried:
                 return climb, centre
         if not found:
             self._climbs.append(Climb())
@@ -116,14 +115,10 @@ class Greedy:
         for climb in self._climbs:
             for trial, point in climb.centres():
                 if trial not in self._untried:
-                    around = {_key(other): other for other in self._space.neighbours(point, self._seed, trial)}
-                    self._untried[trial] = {key: other for key, other in around.items() if key not in self._tried}
+                    around = {key(other): other for other in self._space.neighbours(point, self._seed, trial)}
+                    self._untried[trial] = {name: other for name, other in around.items() if name not in self._tried}
                 if self._untried[trial]:
                     yield climb, trial, self._untried[trial]
-
-
-def _key(point: Point) -> str:
-    return json.dumps(point, sort_keys=True)
 
 
 SEARCHER = Greedy

@@ -3,7 +3,6 @@
 """
 
 import functools
-import json
 import random
 from collections.abc import Hashable, Iterator
 from itertools import islice
@@ -13,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.engine.events import Config as Point
 from experiments.engine.outcome import Outcome
+from experiments.engine.strategies import index, key
 
 # A grid of more points is drawn from, point by point, as no search ends it.
 _LISTED = 10_000
-# Redraws take indices no trial number reaches.
-_STRIDE = 1_000_003
 
 
 class Gridded(Hashable, Protocol):
@@ -42,18 +40,18 @@ class Grid:
         listed = _listed(space, config.steps)
         self._whole = len(listed) <= _LISTED
         order = random.Random(f"{seed} grid").sample(range(len(listed)), len(listed)) if self._whole else []
-        self._left = {_key(listed[place]): listed[place] for place in order}
+        self._left = {key(listed[place]): listed[place] for place in order}
 
     def propose(self, trial: int, attempt: int) -> Point | None:
         """The next point of the grid that nobody has taken; None after the last."""
         if not self._whole:
-            return next(self._space.grid(self._steps, self._seed, trial + _STRIDE * attempt))
+            return next(self._space.grid(self._steps, self._seed, index(trial, attempt)))
         point = next(islice(self._left.values(), attempt, None), None)
         return None if point is None else dict(point)
 
     def started(self, trial: int, config: Point) -> None:
         """Taken."""
-        self._left.pop(_key(config), None)
+        self._left.pop(key(config), None)
 
     def observed(self, trial: int, config: Point, epochs: float, outcome: Outcome | None) -> None:
         """Grid search does not learn."""
@@ -63,10 +61,6 @@ class Grid:
 def _listed(space: Gridded, steps: int) -> list[Point]:
     """The grid, or one more point than is listed."""
     return list(islice(space.grid(steps), _LISTED + 1))
-
-
-def _key(point: Point) -> str:
-    return json.dumps(point, sort_keys=True)
 
 
 SEARCHER = Grid

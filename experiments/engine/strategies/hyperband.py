@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.engine.events import Verdict
 from experiments.engine.outcome import Outcome, ranks
-from experiments.engine.strategies import Scheduler
+from experiments.engine.strategies import Scheduler, check_grace_period
 
 Rungs = list[tuple[int, float]]
 
@@ -135,10 +135,7 @@ class Hyperband(Scheduler):
         )
 
     def __init__(self, config: Config, max_epochs: float) -> None:
-        if config.grace_period > max_epochs:
-            raise ValueError(
-                f"scheduler.grace_period must be at most epochs, got {config.grace_period:g} above {max_epochs:g}"
-            )
+        check_grace_period(config.grace_period, max_epochs)
         self._eta = config.eta
         self._plan = brackets(max_epochs, config.eta, config.grace_period)
         self._count = 0

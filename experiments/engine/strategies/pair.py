@@ -1,11 +1,10 @@
 """A searcher that proposes whole configurations, joined with a scheduler that stops, pauses and promotes trials."""
 
-import json
 from collections.abc import Callable, Sequence
 
 from experiments.engine.events import Config, Metrics, Verdict
 from experiments.engine.outcome import Outcome
-from experiments.engine.strategies import Proposal, Scheduler, Searcher, Signal
+from experiments.engine.strategies import Proposal, Scheduler, Searcher, Signal, key
 
 # A space can be small: after so many proposals that had been tried or are refused, it counts as searched.
 _REDRAWS = 200
@@ -52,7 +51,7 @@ class Pair:
     def refused(self, config: Config) -> None:
         """Passed over for good: to the searcher it is a failure, under a number that no trial has."""
         self._answer = None
-        self._tried.add(_key(config))
+        self._tried.add(key(config))
         self._refused += 1
         self._searcher.started(-self._refused, config)
         self._searcher.observed(-self._refused, config, 0.0, None)
@@ -64,7 +63,7 @@ class Pair:
         self._scheduler.started(trial)
         if trial == len(self._configs):
             self._configs.append(config)
-            self._tried.add(_key(config))
+            self._tried.add(key(config))
             self._searcher.started(trial, config)
 
     def reported(self, trial: int, epochs: float, metrics: Metrics) -> Verdict:
@@ -110,13 +109,9 @@ class Pair:
             config = self._searcher.propose(trial, attempt)
             if config is None:
                 return None
-            if _key(config) in self._tried or _key(config) in refused:
+            if key(config) in self._tried or key(config) in refused:
                 continue
             if self._admit(config) is None:
                 return Proposal(trial, config, epochs, refused=tuple(refused.values()))
-            refused[_key(config)] = config
+            refused[key(config)] = config
         return None
-
-
-def _key(config: Config) -> str:
-    return json.dumps(config, sort_keys=True)

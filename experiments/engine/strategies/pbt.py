@@ -7,7 +7,6 @@ trials, each begun from the last, is a schedule of them (`engine.schedule`). Whi
 `PopulationBasedTraining` has it; besides, the place of a failed member is taken as that of a poor one.
 """
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from experiments.engine.events import Config as Point
 from experiments.engine.events import Metrics, Verdict
 from experiments.engine.outcome import Outcome, ranks
-from experiments.engine.strategies import Proposal, Signal
+from experiments.engine.strategies import Proposal, Signal, index, key
 from experiments.engine.strategies.random import Random
 
 # After so many explorations that had been tried, one that was is taken up again: its weights are others.
 _EXPLORED = 50
-# Explorations take indices that no trial number reaches.
-_STRIDE = 1_000_003
 
 
 class Space(Protocol):
@@ -132,7 +129,7 @@ class Pbt:
         place = self._next() if trial >= self._config.population else None
         donor = self._donor(place) if place and place.state == "vacant" else None
         self._configs.append(config)
-        self._tried.add(_key(config))
+        self._tried.add(key(config))
         if place is None or donor is None:
             self._members.append(Member(trial))
         else:
@@ -205,7 +202,7 @@ class Pbt:
     def _untried(self, trial: int, propose: Callable[[int, int], Point]) -> Point:
         """The first proposal that nobody has tried and no constraint refuses; else the first."""
         found = (propose(trial, attempt) for attempt in range(_EXPLORED))
-        fresh = (point for point in found if _key(point) not in self._tried and self._admit(point) is None)
+        fresh = (point for point in found if key(point) not in self._tried and self._admit(point) is None)
         return next(fresh, None) or propose(trial, 0)
 
     def _explored(self, point: Point, trial: int, attempt: int) -> Point:
@@ -217,7 +214,7 @@ class Pbt:
                 continue
             try:
                 if resample:
-                    point = self._space.changed(point, row["name"], self._seed, trial + _STRIDE * attempt)
+                    point = self._space.changed(point, row["name"], self._seed, index(trial, attempt))
                 else:
                     point = self._moved(point, row, step)
             except ValueError:  # no other value of it is legal
@@ -237,10 +234,6 @@ class Pbt:
             other = round(other) if isinstance(value, int) else other
             other = type(value)(min(max(other, row["range"][0]), row["range"][1]))
         return self._space.from_unit({**self._space.unit(point), **self._space.unit({name: other})})
-
-
-def _key(point: Point) -> str:
-    return json.dumps(point, sort_keys=True)
 
 
 STRATEGY = Pbt

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from experiments.engine.events import Config as Point
 from experiments.engine.outcome import Outcome
+from experiments.engine.strategies import index
 
 
 class Draws(Protocol):
@@ -28,7 +29,7 @@ class Random:
 
     def propose(self, trial: int, attempt: int) -> Point:
         """The draw for a trial; `attempt` counts draws thrown away because they had been tried before."""
-        return self._space.draw(self._seed, trial + _STRIDE * attempt)
+        return self._space.draw(self._seed, index(trial, attempt))
 
     def started(self, trial: int, config: Point) -> None:
         """What was drawn before changes no draw."""
@@ -37,6 +38,4 @@ class Random:
         """Random search does not learn."""
 
 
-# Redraws take indices no trial number reaches.
-_STRIDE = 1_000_003
 SEARCHER = Random
