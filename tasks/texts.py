@@ -89,7 +89,7 @@ def write(texts: Texts, model: tokenizers.Tokenizer, max_length: int, folder: Pa
     """Tokenize with `model`, at most `max_length` tokens a text, and store; see `load`."""
     model.enable_truncation(max_length)
     model.no_padding()  # a batch is padded by who makes it, with the signature's pad_id
-    model.save(str(folder / "tokenizer.json"))
+    model.save(str(folder / "tokenizer.json"), pretty=False)
     encoded = {name: tokenizer.encode(model, texts.texts[name].to_pylist()) for name in NAMES}
     for name, (ids, lengths, _) in encoded.items():
         write_split(folder / f"{name}.arrow", ids, lengths, texts.targets[name], texts.texts[name])
