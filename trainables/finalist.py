@@ -31,6 +31,9 @@ _BATCH = 128
 _SCORED = 1000  # examples that tell what a layer's fewer bits cost
 
 
+_Precision = tuple[quantize.Kind, tuple[str, ...]]  # and the layers left in float32
+
+
 class FinalistConfig(BaseModel):
     """Which trial, and where its weights lie in the experiment's folder."""
 
@@ -38,6 +41,7 @@ class FinalistConfig(BaseModel):
     task: Json = Field(description="name of a task, and that task's own settings")
     trial: str = Field(description="the trial's id; names the artifact")
     checkpoint: str = Field(description="its last checkpoint, relative to the experiment's folder")
+    repeats: tuple[str, ...] = Field(default=(), description="those of the same configuration with other seeds")
     target: Json = Field(default={}, description="see models.latency.Target")
     model: str | None = Field(default=None, description="the user's own network, as file.py:FUNCTION")
     flops: float = Field(default=0, description="of one prediction, as the trial counted them")
@@ -60,11 +64,15 @@ class Finalist:
         self._target = parse(Target, config.target, "target")
 
     def advance(self) -> Json:
-        """Figures of the artifact: validation and test scores, latency, size, cost, and some predictions."""
+        """Figures of the artifact: validation and test scores, latency, size, cost, and some predictions.
+
+        `seeds`, where there are repeats: scores on validation and test by seed, the artifact's own first, each in the
+        artifact's precision.
+        """
         suffix = "" if self._config.precision == "fp32" else f"-{self._config.precision}"
         name = f"artifacts/{self._config.trial}{suffix}"
         folder = self._workspace.folder / name
-        saved = self._export(folder)
+        saved, told = self._export(folder)
         predictor = Predictor(folder)
         validation_NC = _logits(predictor, self._data, "validation")
         test_NC = _logits(predictor, self._data, "test")
@@ -74,6 +82,10 @@ class Finalist:
             "test": self._data.interval(test_NC, splits["test"].targets),
             **self._latency(folder),
         }
+        if self._config.repeats:
+            test = self._data.metrics(test_NC, splits["test"].targets)
+            own = {"validation": found["validation"], "test": test}
+            found["seeds"] = [own, *(self._seed(place, told) for place in self._config.repeats)]
         artifact.add_metrics(folder, found)
         report = {
             "epochs": 1,
@@ -93,7 +105,7 @@ class Finalist:
     def load(self, folder: Path) -> None:
         """The one step begins anew; an artifact is replaced as a whole."""
 
-    def _export(self, folder: Path) -> Json:
+    def _export(self, folder: Path) -> tuple[Json, _Precision]:
         place = self._workspace.fetch(self._config.checkpoint)
         model, architecture, config = checkpoint.load_model(place, self._config.model)
         self._data = as_read_by(place, self._data, self._workspace.cache)
@@ -106,7 +118,7 @@ class Finalist:
             fingerprint=record["fingerprint"],
             licence=record.get("licence"),
         )
-        return artifact.save(
+        saved = artifact.save(
             folder,
             model,
             architecture=architecture,
@@ -118,18 +130,26 @@ class Finalist:
             precision=precision,
             exclude=exclude,
         )
+        return saved, (precision, exclude)
+
+    def _seed(self, place: str, told: _Precision) -> Json:
+        """Scores of a repeat in the artifact's precision."""
+        model, _, config = checkpoint.load_model(self._workspace.fetch(place), self._config.model)
+        data = quantize.quantized(_onnx(model, config["signature"]), *told)
+        return {name: self._scores(data, name) for name in ("validation", "test")}
 
     def _precision(self, model: nn.Module, read: Json) -> tuple[quantize.Kind, tuple[str, ...], Json]:
         """What the artifact is exported in, the layers left in float32, and what was measured to tell."""
         asked = self._config.precision
         if asked == "fp32":
             return asked, (), {}
-        signature = parse_signature(read)
-        data = to_onnx(model.float().cpu().eval(), random_feeds(signature, [5, 3], 0))
+        data = _onnx(model, read)
         if asked != "auto":
             return asked, (), self._sensitivity(data, asked)
         batches = batches_like(self._data.splits["validation"].lengths, self._target.batch)
-        best, found = quantize.choose(data, signature, batches, self._target, self._accuracy, most_lost=_MOST_LOST)
+        best, found = quantize.choose(
+            data, parse_signature(read), batches, self._target, self._accuracy, most_lost=_MOST_LOST
+        )
         rows = [{"kind": each.kind, "accuracy": each.score, "latency_ms": each.timing.p50_ms} for each in found]
         return best.kind, best.exclude, {"precisions": rows, **self._sensitivity(data, best.kind)}
 
@@ -143,12 +163,17 @@ class Finalist:
 
     def _accuracy(self, model: bytes, rows: NDArray[np.int64] | None = None) -> float:
         """On validation, or on these rows of it, of an ONNX model."""
-        split, run = self._data.splits["validation"], session(model, self._target.threads).run
+        return self._scores(model, "validation", rows)["accuracy"]
+
+    def _scores(self, model: bytes, name: str, rows: NDArray[np.int64] | None = None) -> dict[str, float]:
+        """The task's metrics of an ONNX model on a split, or on these rows of it."""
+        split, run = self._data.splits[name], session(model, self._target.threads).run
         rows = np.arange(len(split)) if rows is None else rows
         logits_NC = np.zeros((len(rows), len(self._data.labels)), np.float32)
         for places in sorted_by_length(split.lengths[rows], _BATCH):
             logits_NC[places] = run(["logits"], dict(split.batch(rows[places]).inputs))[0]
-        return float(self._data.metrics(logits_NC, split.targets[rows])["accuracy"])
+        found = self._data.metrics(logits_NC, split.targets[rows])
+        return {metric: float(value) for metric, value in found.items()}
 
     def _latency(self, folder: Path) -> Json:
         lengths = self._data.splits["validation"].lengths
@@ -174,6 +199,10 @@ class Finalist:
             }
             for row, raw, answer in zip(rows.tolist(), split.raw(rows), answers, strict=True)
         ]
+
+
+def _onnx(model: nn.Module, read: Json) -> bytes:
+    return to_onnx(model.float().cpu().eval(), random_feeds(parse_signature(read), [5, 3], 0))
 
 
 def _logits(predictor: Predictor, data: Data, split: str) -> NDArray[Any]:

@@ -33,9 +33,24 @@ def faults(spec: "Spec") -> list[str]:
             found.append(f"stages.{stage.name}.trials is missing; give trials, or time: 10m for the whole experiment")
         found += of_stage(stage)
         found += _of_references(stage, [earlier.name for earlier in spec.stages[:place]])
+    found += _of_seeds(spec)
     names = [stage.name for stage in spec.stages]
     unknown = [name for name in spec.finalists.of if name not in names]
     return found + [f"finalists.of is {name!r}, must be of a stage{suggestion(name, names)}" for name in unknown]
+
+
+def _of_seeds(spec: "Spec") -> list[str]:
+    """What a population found is a schedule, which no configuration trains again."""
+    of = spec.finalists.of or (spec.stages[-1].name,)
+    schedules = [
+        stage for stage in spec.stages if stage.name in of and stage.search.searcher.name in strategies.find("STRATEGY")
+    ]
+    return [
+        f"finalists.seeds is {spec.finalists.seeds}, must be 1 for stage {stage.name}, whose searcher "
+        f"{stage.search.searcher.name} trains by a schedule; leave it out, or take another searcher"
+        for stage in schedules
+        if spec.finalists.seeds > 1
+    ]
 
 
 def of_valid_stages(values: Mapping[str, Any]) -> list[str]:

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.engine import admission, architectural, asked, fingerprint, references
+from experiments.engine import admission, architectural, asked, finalists, fingerprint, references
 from experiments.engine.director import Director, Trial
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
 from experiments.engine.frontier import watched
 from experiments.engine.outcome import outcome
-from experiments.engine.report.summary import CLASSICAL, FINALISTS, LAYERS, picks
+from experiments.engine.report.summary import CLASSICAL, FINALISTS, LAYERS, again
 from experiments.engine.spec import Spec, Stage
 from experiments.engine.strategies import Strategy
 from experiments.engine.strategies.listed import Listed
@@ -67,13 +67,21 @@ class Plan:
                 before = (table,)
             steps.append(self._search(stage, before))
             before = (stage.name,)
-        return [*steps, Step(FINALISTS, "finalist", self._finalists, after=(*before, CLASSICAL), alone=True)]
+        seeds = [self._repeated(stage, before) for stage in self._finalists()]
+        steps += seeds
+        after = (*before, CLASSICAL, *(step.name for step in seeds))
+        return [*steps, Step(FINALISTS, "finalist", partial(finalists.exports, self.spec), after=after, alone=True)]
+
+    def _finalists(self) -> list[Stage]:
+        """The stages whose finalists are trained with more seeds."""
+        return [self.spec.stage(name) for name in finalists.stages(self.spec) if self.spec.finalists.seeds > 1]
 
     def expected(self) -> dict[str, int | None]:
         """How many trials each stage may have."""
         searches = {stage.name: stage.most for stage in self.spec.stages}
-        tables = dict.fromkeys(self._tables(), 1)
-        return {**searches, CLASSICAL: 1, FINALISTS: self._exports(), **tables}
+        tables, wanted = dict.fromkeys(self._tables(), 1), self.spec.finalists
+        repeats = {again(stage.name): None for stage in self._finalists()}
+        return {**searches, CLASSICAL: 1, FINALISTS: wanted.count * len(wanted.precision), **tables, **repeats}
 
     def checkpoint_bytes(self) -> float:
         """Of the default configuration: weights and both moments in float32. 0 where a routine does not tell."""
@@ -150,6 +158,17 @@ class Plan:
             common=self.common(stage),
         )
 
+    def _repeated(self, stage: Stage, after: tuple[str, ...]) -> Step:
+        return Step(
+            again(stage.name),
+            stage.routine,
+            partial(finalists.repeats, self.spec, stage.name),
+            after=after,
+            timed=True,
+            watched=watched(self.spec.resolved()),
+            common=self.common(stage),
+        )
+
     def _admit(self, stage: Stage, director: Director) -> Callable[[Config], str | None]:
         there = references.paths(stage.options, director, self.spec.resolved()) if self.folder else {}
         places = {name: f"{self.folder}/{path}" for name, path in there.items()}
@@ -192,41 +211,6 @@ class Plan:
 
     def _classical(self, _: Director) -> Strategy:
         return Listed([{"task": self._task()}])
-
-    def _finalists(self, director: Director) -> Strategy:
-        spec = self.spec.resolved()
-        wanted = self.spec.finalists
-        of = wanted.of or (self._last(director),)
-        chosen = picks([trial for name in of for trial in director.of_stage(name)], spec)
-        there = [trial for trial in chosen if trial.checkpoint is not None]
-        asked = [self._finalist(trial, precision) for trial in there for precision in wanted.precision]
-        before = director.of_stage(FINALISTS)  # of an experiment that was extended
-        exported = [trial.config for trial in before if not trial.failed]
-        return Listed([config for config in asked if config not in exported], len(before))
-
-    def _last(self, director: Director) -> str:
-        """The last stage; where the time was up before it had a result, the last that has one."""
-        names = [stage.name for stage in self.spec.stages]
-        if not director.expired:
-            return names[-1]
-        found = (name for name in reversed(names) if any(t.reports and not t.failed for t in director.of_stage(name)))
-        return next(found, names[-1])
-
-    def _exports(self) -> int:
-        return self.spec.finalists.count * len(self.spec.finalists.precision)
-
-    def _finalist(self, trial: Trial, precision: str) -> Config:
-        assert trial.checkpoint is not None
-        return {
-            "task": self._task(),
-            "trial": trial.id,
-            "checkpoint": trial.checkpoint.path,
-            "target": self.spec.target,
-            "experiment": self.spec.name,
-            "model": self.spec.stage(trial.stage).options.get("model"),
-            "flops": trial.metrics.get("flops", 0),
-            "precision": precision,
-        }
 
     def common(self, stage: Stage) -> Config:
         """What every trial of a stage is told besides its own point."""

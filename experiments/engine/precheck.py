@@ -30,7 +30,9 @@ def check(plan: Plan, storage: Store, say: Say, *, wait: float | None = None, us
     wanted = launch.resources(plan.spec.resources.cpu, plan.spec.resources.gpu)
     if wait is not None and not launch.fits(wanted):
         _wait(wanted, wait, say)
-    needed = plan.checkpoint_bytes() * (launch.slots(wanted) + plan.spec.finalists.count + 1)
+    needed = plan.checkpoint_bytes() * (
+        launch.slots(wanted) + plan.spec.finalists.count * plan.spec.finalists.seeds + 1
+    )
     faults = [
         *of_resources(wanted),
         *(of_disk(storage.local, needed, plan.spec.disk, used) if storage.local else ()),

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.engine.director import Director, Trial
 from experiments.engine.frontier import score
-from experiments.engine.report.summary import choice, frontier, ranked
+from experiments.engine.report.summary import again, choice, frontier, ranked
 
 Json = Mapping[str, Any]
 
@@ -62,7 +62,8 @@ def needed(director: Director, spec: Json) -> set[str]:
     found: set[str] = set()
     for stage in spec.get("stages", ()):
         handed_on = stage["each"] or list(within(stage["options"]))
-        if not handed_on or director.done(stage["name"]):
+        takers = [name for name in (stage["name"], again(stage["name"])) if name in director.stages]
+        if not handed_on or all(director.done(name) for name in takers):
             continue
         best = [_trial(name, director, spec) for _, name in within(stage["options"])]
         best += picks(stage, director, spec) if stage["each"] else []

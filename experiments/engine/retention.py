@@ -11,7 +11,7 @@ from experiments.engine.director import Director, Trial
 from experiments.engine.events import Checkpoint, Event, Reported, Started, Verdict
 from experiments.engine.frontier import Objectives, feasible, score
 from experiments.engine.ledger import Ledger
-from experiments.engine.report.summary import choice, frontier, picks
+from experiments.engine.report.summary import SEEDS, choice, frontier, picks
 from trainables.store import StorageError, Store
 
 TRIALS = "trials"
@@ -21,7 +21,7 @@ _DEPTH = 4
 
 class Retention:
     """Keeps the last checkpoint of every running or paused trial, what a new one goes on from until it has its own,
-    and of the ended ones those on their stage's frontier.
+    and of the ended ones those on their stage's frontier, and finalists trained with more seeds.
 
     `spec`, resolved, brings constraints, `choose` and the budget `disk` in bytes: what meets the constraints has a
     frontier of its own, from which the finalists are picked, and above the budget the checkpoints on the frontiers that
@@ -85,7 +85,7 @@ class Retention:
         self._pausing.pop(trial.id, None)
         if trial.status == "paused":
             self._pausing[trial.id] = trial
-        if trial.ended:
+        if trial.ended and not trial.stage.startswith(f"{SEEDS}."):
             self._ended(trial)
         if trial.ended or newest is not None:
             self._give_back(trial)

@@ -202,6 +202,9 @@ class Finalists(_Model):
     """How many of the frontier are exported and measured."""
     of: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = ()
     """The stages whose trials make that frontier; left out: the last."""
+    seeds: int = Field(default=1, ge=1, le=30)
+    """How many seeds each is trained with, its search's own among them; above 1 `choose` goes by the lower end of the
+    95 % interval over them."""
     precision: Annotated[
         tuple[Precision, ...],
         BeforeValidator(_listed, json_schema_input_type=Precision | list[Precision]),

@@ -33,7 +33,7 @@ SPEC = {
     "stages": STAGES,
     "objectives": {"val_accuracy": "max", "params": "min"},
     "resources": {"cpu": 1, "gpu": 0},
-    "finalists": {"count": 1, "of": ["compress"], "precision": "int8"},
+    "finalists": {"count": 1, "of": ["compress"], "precision": "int8", "seeds": 2},
 }
 
 
@@ -64,6 +64,13 @@ def test_each_pick_is_compressed(tmp_path):
     assert architecture.d_ff in (8, 16)
     assert architecture.embedding_rank < 16
     assert config["rounds"] == 2
+    own, repeat = best.metrics["seeds"]
+    assert own["validation"] == best.metrics["validation"]
+    assert own["test"]["accuracy"] == best.metrics["test"]["accuracy"]["value"]
+    again = director.of_stage("seeds.compress")
+    assert [trial.config for trial in again] == [compressed[int(best.config["trial"][-1])].config]
+    assert repeat["validation"]["accuracy"] == pytest.approx(again[0].metrics["val_accuracy"], abs=0.1)
+    assert again[0].metrics["train_loss"] != compressed[int(best.config["trial"][-1])].metrics["train_loss"]
     shipped = Path(run.store.local, best.metrics["artifact"])
     signature = json.loads((shipped / "config.json").read_text())["signature"]
     assert signature["vocab_size"] == config["signature"]["vocab_size"] < 71

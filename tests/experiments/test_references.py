@@ -207,7 +207,7 @@ def test_stage_without_a_space_is_one_trial_or_one_a_pick():
     assert [trial.config for trial in director.of_stage("teacher")] == [{}]
     assert [list(trial.config) for trial in director.of_stage("final")] == [["student"]] * 3
     assert [stage.most for stage in plan.spec.stages] == [1, 12, 3]
-    assert [stage.search_space().size() for stage in plan.spec.stages] == [1, 500, 1]
+    assert [stage.search_space().size() for stage in plan.spec.stages] == [1, 750, 1]
     folded = history.fold([{"event": "opened", "spec": plan.spec.resolved()}])
     assert [stage.trials for stage in folded.stages.values()] == [1, 12, 3]
 

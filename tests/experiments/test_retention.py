@@ -32,8 +32,9 @@ class Run:
     def begin(self):
         """As a driver does it: what happened is folded before the retention looks."""
         search = Stage("search", "r", lambda _: self.strategy or Listed([{"number": i} for i in range(9)]))
+        seeds = Stage("seeds.search", "r", lambda _: Listed([{"number": i} for i in range(2)]))
         final = Stage("finalists", "f", lambda _: Listed(self.finalists))
-        self.director = Director([search, final])
+        self.director = Director([search, seeds, final])
         for event in self.events:
             self.director.tell(event)
         self.ledger = Ledger(self.store)
@@ -52,7 +53,7 @@ class Run:
         return number
 
     def report(self, segment, epochs, size=MB, **metrics):
-        path = f"trials/search-{self.director.trial_of(segment).number:03d}/{segment:05d}/{epochs}"
+        path = f"trials/{self.director.trial_of(segment).id}/{segment:05d}/{epochs}"
         self.store.write(f"{path}/model", b"x")
         self.tell(Reported(segment, epochs, metrics, path, size=size))
 
@@ -269,3 +270,12 @@ def test_what_a_clone_begins_from_stays_until_it_has_its_own(begin):
     assert run.there() == ["0/1", "0/2"]
     run.report(clone, 2, accuracy=0.7, size_mb=1)
     assert run.there() == ["0/2", "1/2"]
+
+
+def test_finalists_trained_with_more_seeds_are_kept_until_they_are_exported(begin):
+    run = begin()
+    run.end(0, accuracy=0.5, size_mb=1)
+    for trial, accuracy in enumerate((0.4, 0.3)):
+        segment = run.start(trial, stage="seeds.search", epochs=1)
+        run.report(segment, 1, accuracy=accuracy, size_mb=1)
+    assert len(run.there()) == 3

@@ -17,8 +17,9 @@ from experiments.engine.frontier import (
     vector,
     volume_points,
 )
+from experiments.engine.interval import interval
 
-CLASSICAL, FINALISTS, LAYERS = "classical", "finalists", "layers"
+CLASSICAL, FINALISTS, LAYERS, SEEDS = "classical", "finalists", "layers", "seeds"
 Json = dict[str, Any]
 
 
@@ -41,6 +42,11 @@ def summary(header: Mapping[str, Any], director: Director, place: str) -> Json:
         "time": _time(director),
         "warnings": header["data"].get("warnings", []),
     }
+
+
+def again(stage: str) -> str:
+    """The stage that trains another one's finalists with more seeds. No stage of the user's has a dot in its name."""
+    return f"{SEEDS}.{stage}"
 
 
 def frontier(trials: Sequence[Trial], objectives: Objectives) -> list[Trial]:
@@ -69,10 +75,31 @@ def chosen(director: Director, spec: Mapping[str, Any]) -> Trial | None:
     for trial in director.of_stage(FINALISTS):
         # What an artifact has no figure of its own for, such as the epochs, is that of its trial.
         figures = {**searched.get(trial.config["trial"], {}), **trial.metrics}
-        value = score(figures, name, direction)
+        value = _worth(figures, name, direction)
         if not trial.failed and feasible(figures, constraints) and value > highest:
             best, highest = trial, value
     return best
+
+
+def _worth(figures: Mapping[str, Any], name: str, direction: Direction) -> float:
+    """A metric as a score; over seeds, the lower end of its interval, since the best of many is so by luck as well."""
+    seeds = [{f"val_{key}": value for key, value in seed["validation"].items()} for seed in figures.get("seeds", ())]
+    values = [score(seed, name, direction) for seed in seeds]
+    return interval(values).low if values and all(map(math.isfinite, values)) else score(figures, name, direction)
+
+
+def _over_seeds(metrics: Mapping[str, Any]) -> Json | None:
+    """Of a finalist that was trained with several seeds: of each split and metric the mean and its interval."""
+    seeds = metrics.get("seeds")
+    if not seeds:
+        return None
+    return {
+        "n": len(seeds),
+        **{
+            split: {key: interval([seed[split][key] for seed in seeds])._asdict() for key in seeds[0][split]}
+            for split in ("validation", "test")
+        },
+    }
 
 
 def _vector(trial: Trial, objectives: Objectives) -> tuple[float, ...]:
@@ -126,7 +153,7 @@ def _failures(director: Director) -> list[Json]:
 
 
 def _finalist(trial: Trial) -> Json:
-    return {**_trial(trial), "trial": trial.config["trial"]}
+    return {**_trial(trial), "trial": trial.config["trial"], "seeds": _over_seeds(trial.metrics)}
 
 
 def _chosen(director: Director, spec: Mapping[str, Any], place: str) -> Json | None:
@@ -140,6 +167,7 @@ def _chosen(director: Director, spec: Mapping[str, Any], place: str) -> Json | N
         "artifact": f"{place}/{metrics['artifact']}",
         "config": origin.config,
         "epochs": origin.epochs,
+        "seeds": _over_seeds(metrics),
         **{name: metrics[name] for name in ("params", "size_mb", "latency_ms", "validation", "test", "predictions")},
     }
 

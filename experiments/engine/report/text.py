@@ -99,18 +99,33 @@ def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
             console.print(f"  {trial['id']} {trial['status']}: {trial['reason']}", highlight=False, markup=False)
 
 
-def _print_finalists(finalists: Iterable[Json], console: Console) -> None:
+def _print_finalists(finalists: Sequence[Json], console: Console) -> None:
     """Every exported model by the figures of its artifact, measured alone after the search."""
-    table = _table("finalist", "artifact", "validation", "test", "latency ms", "size MB")
+    several = any(finalist["seeds"] for finalist in finalists)
+    titles = ("finalist", "artifact", "validation", "test", "latency ms", "size MB")
+    table = _table(*titles, *(["test, mean of seeds"] if several else []))
     for finalist in finalists:
         metrics = finalist["metrics"]
         if "artifact" in metrics:
             test = next(iter(metrics["test"].values()))["value"]
             figures = (metrics["val_accuracy"], test, metrics["latency_ms"])
-            table.add_row(finalist["trial"], metrics["artifact"], *map(_cell, figures), f"{metrics['size_mb']:.3g}")
+            cells = [
+                *map(_cell, figures),
+                f"{metrics['size_mb']:.3g}",
+                *([_seeds(finalist["seeds"])] if several else []),
+            ]
+            table.add_row(finalist["trial"], metrics["artifact"], *cells)
     if table.row_count:
         console.print("\nfinalists, exported and measured alone:", highlight=False)
         console.print(table)
+
+
+def _seeds(found: Json | None) -> str:
+    """Of the task's first metric."""
+    if not found:
+        return "–"
+    of = next(iter(found["test"].values()))
+    return f"{of['mean']:.4f} ({of['low']:.4f} to {of['high']:.4f}; {found['n']})"
 
 
 def _print_failures(failures: Sequence[Json], console: Console) -> None:

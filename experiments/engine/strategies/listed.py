@@ -1,4 +1,4 @@
-"""A fixed list of configurations, each run once: what stages such as the finalists need."""
+"""A fixed list of configurations, run in its order: what stages such as the finalists need."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,11 @@ from experiments.engine.strategies import Proposal, Signal
 
 
 class Listed:
-    """One trial a configuration, numbered from `first` on, one report a trial."""
+    """One trial a configuration, numbered from `first` on, each for its `epochs` (left out: one)."""
 
-    def __init__(self, configs: Sequence[Config], first: int = 0) -> None:
+    def __init__(self, configs: Sequence[Config], first: int = 0, epochs: Sequence[float] | None = None) -> None:
         self._configs = list(configs)
+        self._epochs = list(epochs or [1] * len(configs))
         self._first = first
         self._started = 0
         self._live: set[int] = set()
@@ -18,7 +19,7 @@ class Listed:
     def ask(self) -> Proposal | Signal:
         """The next of the list."""
         if self._started < len(self._configs):
-            return Proposal(self._first + self._started, self._configs[self._started], 1)
+            return Proposal(self._first + self._started, self._configs[self._started], self._epochs[self._started])
         return "wait" if self._live else "done"
 
     def refused(self, config: Config) -> None:
@@ -30,8 +31,8 @@ class Listed:
         self._live.add(trial)
 
     def reported(self, trial: int, epochs: float, metrics: Metrics) -> Verdict:
-        """One report is all there is."""
-        return "stop"
+        """Nothing ends early."""
+        return "continue"
 
     def paused(self, trial: int) -> None:
         """Nothing pauses."""
