@@ -36,7 +36,8 @@ class DistillConfig(TrainConfig, LessonSettings):
     )
     like: str | None = Field(
         default=None,
-        description="folder of a checkpoint or artifact: slices have as many layers, hidden dimensions, heads, units",
+        description="folder of a checkpoint or artifact: slices have as many layers, hidden dimensions, heads, units; "
+        "a student from scratch has its whole architecture",
     )
     importance: Kind = Field(default="taylor", description="what slices are chosen by (see models.importance)")
     freeze_embeddings: bool = Field(default=False, description="whether the token embeddings stay as they begin")
@@ -57,12 +58,16 @@ class DistillConfig(TrainConfig, LessonSettings):
             return faults
         return [fault for fault in faults if not fault.startswith("embedding_rank")]  # the width is not known here
 
+    @property
+    def _giving_architecture(self) -> tuple[str, ...]:
+        return ("pretrained", "like") if self.student == "scratch" else ("pretrained",)
+
     @model_validator(mode="after")
     def _one_beginning(self) -> Self:
-        if self.like is not None:
-            self._check_like(self.like)
         if self.student == "scratch":
             return self
+        if self.like is not None:
+            self._check_like(self.like)
         free = {"dropout", *(students.SIZES if self.student == "slices" else ("embedding_rank",))}
         given = self.model_fields_set & {*Architecture.model_fields, "pretrained", "model"} - free
         if given:
@@ -76,7 +81,7 @@ class DistillConfig(TrainConfig, LessonSettings):
     def _check_like(self, like: str) -> None:
         what = f"like is {like!r}, which gives slices their sizes"
         if self.student != "slices":
-            raise ValueError(f"{what}; set student to slices, or leave it out")
+            raise ValueError(f"{what}; set student to slices or scratch, or leave it out")
         if given := sorted(self.model_fields_set & students.OF_LAYERS):
             raise ValueError(f"{what}; leave out {', '.join(given)}")
 

@@ -16,12 +16,12 @@ from models.architecture import Architecture, check_fit, parse_signature
 from models.encoder import Classifier, build
 from models.own import Own
 from tasks.task import Data
-from trainables import checkpoint, used
+from trainables import checkpoint, trained, used
 from trainables.data import prepare
 from trainables.loop import Examples, Loop, Optimization
 from trainables.routine import Workspace
 
-FREE = {"dropout", "pooling"}  # what a pretrained model does not fix
+FREE = {"dropout", "pooling"}  # what neither a pretrained model nor another one's architecture fixes
 COSTS = ("params", "flops", "size_mb", "latency_ms")
 PASSES = 3  # of a training step: one forward, backward as much as two
 
@@ -37,7 +37,10 @@ class TrainConfig(Architecture, Optimization):
         default=None,
         description="folder or Hugging Face name of a model to begin with, which then gives the architecture",
     )
-
+    like: str | None = Field(
+        default=None,
+        description="folder of a checkpoint or artifact whose architecture is taken, but not its weights",
+    )
     model: str | None = Field(default=None, description="a network of your own, as file.py:FUNCTION (see models.own)")
     arguments: dict[str, Any] = Field(default={}, description="parameters of your own network")
 
@@ -56,12 +59,19 @@ class TrainConfig(Architecture, Optimization):
         rest = {name: value for name, value in values.items() if name in known}
         return {**rest, "arguments": {**rest.get("arguments", {}), **own}}
 
+    @property
+    def _giving_architecture(self) -> tuple[str, ...]:
+        """Fields that each stand for a whole architecture."""
+        return ("pretrained", "like")
+
     @model_validator(mode="after")
     def _one_architecture(self) -> Self:
-        given = sorted(self.model_fields_set & set(Architecture.model_fields) - FREE)
-        if self.pretrained is not None and given:
+        sources = [name for name in self._giving_architecture if getattr(self, name) is not None]
+        given = self.model_fields_set & {*Architecture.model_fields, *self._giving_architecture, "model"} - FREE
+        if sources and (others := sorted(given - {sources[0]})):
             raise ValueError(
-                f"pretrained is {self.pretrained!r}, which gives the architecture; leave out {', '.join(given)}"
+                f"{sources[0]} is {getattr(self, sources[0])!r}, which gives the architecture; leave out "
+                f"{', '.join(others)}"
             )
         if not isinstance(self.task.get("name"), str):
             raise ValueError("task must have a name; add name: text_classification")
@@ -90,10 +100,12 @@ class Train:
         """What the config trains."""
         if config.model is not None:
             return Own(model=config.model, arguments=config.arguments)
-        if config.pretrained is None:
-            return Architecture(**config.model_dump(include=set(Architecture.model_fields)))
         given = config.model_dump(include=FREE & config.model_fields_set)
-        return pretrained.architecture(config.pretrained).model_copy(update=given)
+        if config.pretrained is not None:
+            return pretrained.architecture(config.pretrained).model_copy(update=given)
+        if config.like is not None:
+            return trained.architecture(Path(config.like), f"like: {config.like}").model_copy(update=given)
+        return Architecture(**config.model_dump(include=set(Architecture.model_fields)))
 
     @staticmethod
     def check(config: TrainConfig, data: Data) -> None:
@@ -108,9 +120,11 @@ class Train:
 
     @staticmethod
     def known(config: TrainConfig, data: Data, inputs: Mapping[str, Any]) -> dict[str, float]:
-        """What it costs, before it is trained; nothing of a network of the user's own."""
+        """What it costs, before it is trained; nothing of a network of the user's own, or like one not here yet."""
         if config.pretrained is not None:
             return figures(_pretrained(config.pretrained), data.signature, data, inputs)
+        if config.like is not None and not Path(config.like).is_dir():
+            return {}
         architecture = Train.architecture(config)
         return {} if isinstance(architecture, Own) else figures(architecture, data.signature, data, inputs)
 

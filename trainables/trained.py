@@ -51,6 +51,14 @@ def read_config(folder: Path, subject: str) -> dict[str, Any]:
     return config
 
 
+def architecture(folder: Path, subject: str) -> Architecture:
+    """The architecture of an artifact or a checkpoint. Raises ValueError, which begins with `subject`."""
+    config = read_config(folder, subject)
+    if damage := _damage(config):
+        raise ValueError(f"{subject} has a config.json that is damaged: {damage}; copy the folder again")
+    return Architecture.model_validate_json(json.dumps(config["architecture"]))
+
+
 def check(folder: Path, subject: str, config: Mapping[str, Any], cache_folder: Path) -> None:
     """Raises ValueError, which begins with `subject`, where the folder is not as it was written.
 

@@ -47,9 +47,13 @@ def reason(figures: Mapping[str, float], bounds: Bounds) -> str | None:
 
 def bounds(spec: Spec, stage: Stage) -> Bounds:
     """The constraints that the trials of a stage must meet: none where it only makes a teacher for a later stage."""
-    taken = {name.removeprefix("stages.") for each in spec.stages for _, name in references.within(each.options)}
+    within = [found for each in spec.stages for found in references.within(each.options)]
+    taken, like = (
+        {name.removeprefix("stages.") for path, name in within if (path == references.LIKE) is of_shape}
+        for of_shape in (False, True)
+    )
     picked = {*(spec.finalists.of or (spec.stages[-1].name,)), *(each.each.stage for each in spec.stages if each.each)}
-    return spec.resolved()["constraints"] if stage.name in picked - taken else {}
+    return spec.resolved()["constraints"] if stage.name in (picked | like) - taken else {}
 
 
 def faults(spec: Spec, stage: Stage, space: Space, known: Known) -> list[str]:

@@ -10,10 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from experiments.engine.director import Director, Trial
-from experiments.engine.frontier import score
+from experiments.engine.frontier import feasible, score
 from experiments.engine.report.summary import again, choice, frontier, ranked
 
 Json = Mapping[str, Any]
+
+# The option that takes an architecture alone: what is made of it has to meet the constraints.
+LIKE = ".like"
 
 _FORM = re.compile(r"stages\.([A-Za-z0-9_-]+)(?:\.(\d+))?")
 
@@ -39,9 +42,10 @@ def to(trial: Trial) -> str:
 def paths(values: Any, director: Director, spec: Json) -> dict[str, str]:
     """What the references in `values` stand for, by reference: a checkpoint's path in the run's folder.
 
-    Those to a stage without a result are left out.
+    Those to a stage without a result are left out. The best of a stage need not meet the constraints, as a teacher
+    does not, but where it gives its architecture (`like`).
     """
-    found = {name: _trial(name, director, spec) for _, name in within(values)}
+    found = {name: _trial(name, path, director, spec) for path, name in within(values)}
     return {name: trial.checkpoint.path for name, trial in found.items() if trial and trial.checkpoint}
 
 
@@ -65,22 +69,25 @@ def needed(director: Director, spec: Json) -> set[str]:
         takers = [name for name in (stage["name"], again(stage["name"])) if name in director.stages]
         if not handed_on or all(director.done(name) for name in takers):
             continue
-        best = [_trial(name, director, spec) for _, name in within(stage["options"])]
+        best = [_trial(name, path, director, spec) for path, name in within(stage["options"])]
         best += picks(stage, director, spec) if stage["each"] else []
         found |= {trial.id for trial in best if trial}
     return found
 
 
-def _trial(name: str, director: Director, spec: Json) -> Trial | None:
+def _trial(name: str, path: str, director: Director, spec: Json) -> Trial | None:
     match = _FORM.fullmatch(name)
     assert match is not None
     if match[2]:
         return director.trials.get((match[1], int(match[2])))
-    return _best(director.of_stage(match[1]), spec)
+    trials = director.of_stage(match[1])
+    if path == LIKE:
+        trials = [trial for trial in trials if feasible(trial.metrics, spec["constraints"])]
+    return _best(trials, spec)
 
 
 def _best(trials: Sequence[Trial], spec: Json) -> Trial | None:
-    """By `choose`, whatever the constraints say: a teacher need not meet them. Of the frontier: it is on disk."""
+    """By `choose`, of the frontier: it is on disk."""
     name, direction = choice(spec)
     there = [trial for trial in trials if trial.checkpoint and trial.ended and not trial.failed]
 

@@ -106,6 +106,13 @@ def test_a_teacher_need_not_meet_the_constraints():
     assert [bool(admission.bounds(made, stage)) for stage in made.stages] == [False, True]
 
 
+def test_what_gives_its_architecture_meets_them():
+    first = {**STAGE, "name": "architecture"}
+    second = {**STAGE, "name": "tuning", "space": "optimization", "options": {"like": "stages.architecture"}}
+    made = checked(stages=[first, second], constraints={"params": {"max": 9}})
+    assert [bool(admission.bounds(made, stage)) for stage in made.stages] == [True, True]
+
+
 def test_a_point_that_makes_no_config_is_left_to_its_trial(made):
     stage = made.spec.stages[0]
     assert admission.known(stage, made.common(stage), made.data, {})({"n_layers": -1}) == {}

@@ -186,6 +186,20 @@ def test_what_a_later_stage_takes_stays_above_the_budget_until_that_has_ended(tm
     assert sum(str(segments[key]) in there["finalists"] for key in taken) == 1
 
 
+def test_an_architecture_that_is_handed_on_meets_the_constraints_a_teacher_need_not(ended):
+    plan, director, _ = ended
+    limited = {**plan.spec.resolved(), "constraints": {"latency_ms": {"max": 300.0, "min": None}}}
+    like, teacher = (references.paths({name: "stages.search"}, director, limited) for name in ("like", "teacher"))
+    best = max(director.of_stage("search"), key=lambda trial: trial.metrics["val_accuracy"])
+    fit = [trial for trial in director.of_stage("search") if trial.metrics["latency_ms"] <= 300]
+    best_fit = max(fit, key=lambda trial: trial.metrics["val_accuracy"])
+    assert best not in fit
+    assert teacher == {"stages.search": best.checkpoint.path}
+    assert like == {"stages.search": best_fit.checkpoint.path}
+    nothing = {**limited, "constraints": {"latency_ms": {"max": 0.0, "min": None}}}
+    assert references.paths({"like": "stages.search"}, director, nothing) == {}
+
+
 def test_finalists_come_of_the_stages_named_in_each_precision():
     values = {**VALUES, "finalists": {"count": 2, "of": ["search", "final"], "precision": ["fp32", "int8"]}}
     plan = planned(values)

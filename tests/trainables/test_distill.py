@@ -367,7 +367,11 @@ def test_other_data_and_a_bad_rate_are_told_at_once(distill):
         ),
         (
             {"student": "scratch", "like": "trials/x", **SMALL},
-            "like is 'trials/x', which gives slices their sizes; set student to slices, or leave it out",
+            "like is 'trials/x', which gives the architecture; leave out d_ff, d_head, d_model, n_heads, n_layers",
+        ),
+        (
+            {"student": "trials/y", "like": "trials/x"},
+            "like is 'trials/x', which gives slices their sizes; set student to slices or scratch, or leave it out",
         ),
         (
             {"student": "slices", "like": "trials/x", "n_layers": 1, "d_ff": 8},

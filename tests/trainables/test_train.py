@@ -165,6 +165,14 @@ def test_same_seed_same_report(workspace):
             {"pretrained": "x", "n_layers": 2, "d_model": 8, "dropout": 0.1},
             "pretrained is 'x', which gives the architecture; leave out d_model, n_layers",
         ),
+        (
+            {"like": "x", "pretrained": "y", "n_layers": 1, "d_model": 8},
+            "pretrained is 'y', which gives the architecture; leave out d_model, like, n_layers",
+        ),
+        (
+            {"like": "x", "n_layers": 1, "dropout": 0.1},
+            "like is 'x', which gives the architecture; leave out n_layers",
+        ),
         ({"task": {"data": "digits"}}, "task must have a name; add name: text_classification"),
         ({"n_layer": 2}, "train has no 'n_layer'; did you mean 'n_layers'?"),
     ],
@@ -173,6 +181,26 @@ def test_faults(values, rule):
     with pytest.raises(ParseError) as error:
         parse(TrainConfig, {"task": TASK, **values}, "train")
     assert [line.removeprefix("train: ") for line in error.value.faults] == [rule]
+
+
+def test_another_ones_architecture_is_taken_but_not_its_weights(workspace, tmp_path):
+    first = train(workspace, n_layers=2, n_heads=(1, 2))
+    first.advance()
+    first.save(tmp_path / "one")
+    like = {"task": TASK, "like": str(tmp_path / "one"), "dropout": 0.0, "epochs": 1.0, "batch_size": 64}
+    second = Train(parse(TrainConfig, like, "train"), workspace)
+    assert second.model.architecture == first.model.architecture.model_copy(update={"dropout": 0.0})
+    assert not torch.equal(*(next(model.parameters()) for model in (first.model, second.model)))
+    second.advance()
+    second.save(tmp_path / "two")
+    _, architecture, _ = checkpoint.load_model(tmp_path / "two")
+    assert architecture == second.model.architecture
+    config = parse(TrainConfig, {**like, "like": "not/here"}, "train")
+    assert Train.known(config, second.data, {}) == {}
+    with pytest.raises(ValueError) as missing:
+        Train(config, workspace)
+    rule = "like: not/here has no config.json, must be an artifact or a trial's checkpoint; check the path"
+    assert str(missing.value) == rule
 
 
 def test_sizes_layer_by_layer():
