@@ -111,7 +111,7 @@ def pick(work: Work) -> Json:
     for name, each in found.items():
         each |= {"latency_ms": speeds[name].p50_ms, "quiet": speeds[name].quiet}
     teacher = done.teacher.metrics["val_accuracy"]
-    picks, heads = frontier_run.picked(found, teacher, work.options.margin)
+    picks, heads = frontier_run.picked(frontier_run.lean(found), teacher, work.options.margin)
     about = {"teacher_val_accuracy": teacher, "margin": work.options.margin}
     return {"candidates": found, "picks": picks, "heads": heads, **about}
 
@@ -196,7 +196,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--device", default="cpu", help="of the trainings: cpu or cuda")
     top.add_argument("--seconds", type=float, default=math.inf, help="after which trainings of a part are ended")
     top.add_argument("--rounds", type=int, default=9, help="turns that each takes in a timing")
-    top.add_argument("--margin", type=float, default=0.002, help="of a headline on validation, beyond its share")
+    top.add_argument("--margin", type=float, default=0.005, help="of a headline on validation, beyond its share")
     top.add_argument("--smoke", action="store_true", help="everything at its smallest, under --out alone")
     return top
 

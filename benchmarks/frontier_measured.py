@@ -32,6 +32,7 @@ Json = dict[str, Any]
 SUBNETS = 20
 _SCORED = 5  # subnets that tell how many are scored in a minute
 _BATCH = 32
+LARGEST = 10_000_000  # bytes of a receipt: what is larger is measured, but not committed
 
 
 def asked(run: Finished, split: str) -> Labelled:
@@ -73,13 +74,14 @@ def measured(run: Finished, picks: Mapping[str, Json], rounds: int) -> Json:
 
 
 def ship(picks: Mapping[str, Json], found: Json, folder: Path) -> None:
-    """Receipts of the picks and the claims, in place of those there were."""
+    """Receipts of the picks, as far as they are small, and the claims, in place of those there were."""
+    small = {name: row for name, row in found["artifacts"].items() if row["size_bytes"] <= LARGEST}
     for old in folder.glob("*/config.json"):
-        if old.parent.name not in picks:
+        if old.parent.name not in small:
             shutil.rmtree(old.parent)
-    for name, each in picks.items():
-        verify.receipt(Path(each["folder"]), folder / name)
-    values = {"teacher": found["teacher"], "artifacts": found["artifacts"], "machine": found["machine"]}
+    for name in small:
+        verify.receipt(Path(picks[name]["folder"]), folder / name)
+    values = {"teacher": found["teacher"], "artifacts": small, "machine": found["machine"]}
     verify.write_claims(folder, parse(verify.Claims, values, "claims"))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import frontier_run
+from benchmarks.frontier_measured import LARGEST
 from benchmarks.frontier_run import Finished
 from benchmarks.frontier_text import COMMAND, HEADLINES, text
 from benchmarks.frontier_trainings import spread, tau
@@ -26,7 +27,7 @@ def write(folder: Path, run: Finished, parts: Mapping[str, Json]) -> Json:
         raise ValueError(f"parts lack {', '.join(sorted(lacking))}, must be there to be written down; run them first")
     found = figures(run, parts)
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"benchmark": "frontier", "figures": found, "measured_on": _machine(parts["measure"])}
+    record = {"benchmark": "frontier", **found, "measured_on": _machine(parts["measure"])}
     record |= {"trained_on": _trained_on(parts), "command": COMMAND, **described(_PACKAGES)}
     (folder / "frontier.json").write_text(json.dumps(record, indent=1) + "\n")
     (folder / "frontier.md").write_text(text(found, record))
@@ -44,7 +45,7 @@ def figures(run: Finished, parts: Mapping[str, Json]) -> Json:
         "teacher_accuracy": teacher,
         **_headlines(rows, pick["heads"], teacher),
         "artifacts": artifacts(rows, teacher),
-        "artifacts_bytes": sum(row["size_bytes"] for row in rows.values()),
+        "committed_bytes": sum(row["size_bytes"] for row in rows.values() if row["size_bytes"] <= LARGEST),
         "undominated_on_test": len(_undominated(rows)),
         "compute_over_teacher": spent["over_teacher"],
         "compute_with_teacher": spent["with_teacher"],
@@ -72,10 +73,18 @@ _TABLE = ("subnets", "worst_error", "median_error", "spearman", "subnets_a_minut
 
 
 def artifacts(rows: Mapping[str, Json], teacher: float) -> list[Json]:
-    """Of each its share of the teacher's test accuracy, and whether another one is better on test in both ways."""
+    """Of each its share of the teacher's test accuracy, whether another one is better on test in both ways, and
+    whether it is small enough to be committed.
+    """
     best = _undominated(rows)
     return [
-        {"name": name, **row, "share_of_teacher": row["test_accuracy"] / teacher, "dominated_on_test": name not in best}
+        {
+            "name": name,
+            **row,
+            "share_of_teacher": row["test_accuracy"] / teacher,
+            "dominated_on_test": name not in best,
+            "committed": row["size_bytes"] <= LARGEST,
+        }
         for name, row in rows.items()
     ]
 

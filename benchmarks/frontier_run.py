@@ -17,6 +17,8 @@ from trainables.store import Store
 Json = dict[str, Any]
 SHARES = (0.99, 0.97)  # of the teacher's accuracy, at which speeds are told
 APART = 1.3
+# A smaller precision is preferred that is so much slower, and so much less right on validation, at most.
+_SLOWER, _LOST = 1.1, 0.002
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,27 @@ def candidates(run: Finished) -> dict[str, Json]:
             "precision": trial.config["precision"],
             "folder": str(run.folder / name),
             "val_accuracy": trial.metrics["val_accuracy"],
+            "size_mb": trial.metrics["size_mb"],
         }
     return found
+
+
+def lean(found: Mapping[str, Json]) -> dict[str, Json]:
+    """Of every trial one precision: the smallest of those that are nearly as quick and as right as its best."""
+    kept = {}
+    for trial in dict.fromkeys(each["trial"] for each in found.values()):
+        of = {name: each for name, each in found.items() if each["trial"] == trial}
+        quickest = min(each["latency_ms"] for each in of.values())
+        most_right = max(of, key=lambda name: of[name]["val_accuracy"])
+        near = [
+            name
+            for name, each in of.items()
+            if each["latency_ms"] <= _SLOWER * quickest
+            and each["val_accuracy"] >= of[most_right]["val_accuracy"] - _LOST
+        ]
+        name = min(near, key=lambda name: of[name]["size_mb"], default=most_right)
+        kept[name] = of[name]
+    return kept
 
 
 def picked(found: Mapping[str, Json], teacher: float, margin: float) -> tuple[list[str], dict[str, str | None]]:

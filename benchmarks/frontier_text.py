@@ -38,7 +38,7 @@ def _top(found: Json, record: Json) -> str:
     lines.append(
         f"Compute from labelling to finalists: {found['compute_over_teacher']:.2f} times the teacher's fine-tuning "
         f"({found['compute_with_teacher']:.2f} with it). {found['undominated_on_test']} of {len(found['artifacts'])} "
-        f"artifacts are dominated by none on test; together they take {found['artifacts_bytes'] / 1e6:.1f} MB."
+        f"artifacts are dominated by none on test; the committed ones take {found['committed_bytes'] / 1e6:.1f} MB."
     )
     return "\n\n".join(lines)
 
@@ -47,7 +47,7 @@ def _artifacts(found: Json) -> str:
     head = ["artifact", "test", "of teacher", "float32", "× PyTorch", "× ONNX", "ms", "ms of 32", "ms to label", "MB"]
     rows = [
         [
-            row["name"] + (" (dominated)" if row["dominated_on_test"] else ""),
+            row["name"] + _marks(row),
             f"{row['test_accuracy']:.4f}",
             f"{row['share_of_teacher']:.1%}",
             f"{row['test_float32']:.4f}",
@@ -59,6 +59,12 @@ def _artifacts(found: Json) -> str:
         for row in found["artifacts"]
     ]
     return "## Artifacts, as shipped\n\n" + _table(head, rows)
+
+
+def _marks(row: Json) -> str:
+    found = [("dominated", row["dominated_on_test"]), ("not committed", not row["committed"])]
+    marks = [mark for mark, there in found if there]
+    return f" ({', '.join(marks)})" if marks else ""
 
 
 def _rivals(found: Json) -> str:

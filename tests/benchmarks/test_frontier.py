@@ -24,6 +24,23 @@ def test_picks_are_undominated_and_apart_and_headlines_are_the_fastest_that_reac
     assert picks == ["m0", "m2", "m4", "m6"]  # not m1, 1.25 times m2; m3 is dominated; nor m5, 1.1 times m4
 
 
+def test_of_every_trial_the_smallest_precision_that_is_nearly_as_good():
+    def of(trial, ms, accuracy, mb):
+        return {"trial": trial, "latency_ms": ms, "val_accuracy": accuracy, "size_mb": mb}
+
+    found = {
+        "a-8": of("a", 1.0, 0.80, 6.0),
+        "a-4": of("a", 1.09, 0.799, 4.0),
+        "b-8": of("b", 1.0, 0.80, 6.0),
+        "b-4": of("b", 1.2, 0.80, 4.0),
+        "c-8": of("c", 1.0, 0.80, 6.0),
+        "c-4": of("c", 1.0, 0.79, 4.0),
+        "d-8": of("d", 1.0, 0.70, 6.0),
+        "d-4": of("d", 2.0, 0.80, 4.0),
+    }
+    assert list(frontier_run.lean(found)) == ["a-4", "b-8", "c-8", "d-4"]
+
+
 def test_a_margin_asks_for_more_of_a_headline():
     found = candidates((0.90, 8.0), (0.892, 3.2), (0.875, 1.0))
     assert frontier_run.picked(found, 0.9, margin=0.01)[1] == {"0.99": "m0", "0.97": "m1"}
@@ -219,8 +236,7 @@ def test_everything_at_its_smallest(tmp_path, monkeypatch, capsys):
     for name in ("stages.teacher.options.pretrained", "task.tokenizer.pretrained"):
         command += ["--set", f"{name}={minilm()}"]
     assert frontier.main(command) == 0
-    record = json.loads((out / "written" / "frontier.json").read_text())
-    found = record["figures"]
+    found = json.loads((out / "written" / "frontier.json").read_text())
     (artifact,) = found["artifacts"]
     assert artifact["name"] == "final-000-int8"
     assert artifact["speedup_over_pytorch"] > artifact["speedup_over_onnx"] > 1
