@@ -56,24 +56,24 @@ class Heights:
         return {"height": random.Random(f"{seed}/{index}").random()}
 
 
-def ours(folder: Path) -> None:
+def ours(folder: Path, trials: int = TRIALS) -> None:
     """The search through our engine."""
     with Ledger(folder) as ledger:
-        director = Director([Stage("search", "noop", lambda _: _strategy(), timed=True, watched=("score",))])
+        director = Director([Stage("search", "noop", lambda _: _strategy(trials), timed=True, watched=("score",))])
         slots = launch.slots(launch.resources(1, 0))
-        view = LiveView(director, {"search": TRIALS}, ("score", "max"), Console())
+        view = LiveView(director, {"search": trials}, ("score", "max"), Console())
         keep = Retention(director, ledger, Store(folder), {"score": "max"})
         launch.execute(Bridge(director, ledger, _job(folder), slots=lambda: slots, observers=(keep, view)), slots)
-    _counted([len(trial.reports) for trial in director.trials.values()])
+    _counted([len(trial.reports) for trial in director.trials.values()], trials)
 
 
-def _strategy() -> Pair:
+def _strategy(trials: int) -> Pair:
     space = Heights()
     return Pair(
         searcher=Random(Random.Config(), space, 0),
         scheduler=Unscheduled(Unscheduled.Config(), REPORTS),
         first=[space.default()],
-        trials=TRIALS,
+        trials=trials,
         epochs=REPORTS,
         outcome=lambda metrics: Outcome((float(metrics["score"]),)),
     )
@@ -133,12 +133,12 @@ def _plain(folder: Path, *, reuse: bool) -> None:
         run_config=tune.RunConfig(storage_path=str(folder), stop={"training_iteration": REPORTS}),
     ).fit()
     reports = [(result.metrics or {}).get("training_iteration") for result in results]
-    _counted([count if result.checkpoint else None for count, result in zip(reports, results, strict=True)])
+    _counted([count if result.checkpoint else None for count, result in zip(reports, results, strict=True)], TRIALS)
 
 
-def _counted(reports: list[int | None]) -> None:
-    if reports != [REPORTS] * TRIALS:
-        raise RuntimeError(f"expected {TRIALS} trials of {REPORTS} reports, got {reports}")
+def _counted(reports: list[int | None], trials: int) -> None:
+    if reports != [REPORTS] * trials:
+        raise RuntimeError(f"expected {trials} trials of {REPORTS} reports, got {reports}")
 
 
 CONTESTANTS: Mapping[str, Callable[[Path], None]] = {"ours": ours, "default": default, "reuse": reuse}

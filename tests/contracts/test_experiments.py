@@ -1,15 +1,16 @@
 """Every experiment of the repository opens with where it comes from, and runs in its smoke mode."""
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from experiments.engine import spec
+from experiments.engine import history, runs, spec, strategies
+from experiments.engine.report.summary import summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,10 +25,28 @@ def minilm():
     return next(Path(package.origin).parent.rglob("model.safetensors")).parent
 
 
+NAMES = sorted({*spec.find()} - ELSEWHERE)
+AT_ONCE = 2  # much of a tiny run is starting processes, one after the other
+
+
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """One for all, so that what two of them share is prepared and measured once."""
-    return tmp_path_factory.mktemp("cache")
+def smoked(tmp_path_factory):
+    """By name, where its smoke mode has run and what came of it. All begin with the first that is asked for."""
+    cache = tmp_path_factory.mktemp("cache")  # what two of them share is prepared and measured once
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield {name: pool.submit(smoke, name, tmp_path_factory.mktemp(name), cache) for name in NAMES}
+        pool.shutdown(cancel_futures=True)
+
+
+def smoke(name, folder, cache):
+    command = [sys.executable, "-m", "experiments", "run", name, "--smoke", "--storage", str(folder)]
+    for stage in spec.load(name).stages:
+        if "pretrained" in stage.options:  # no network here: the folder instead of the name
+            command += ["--set", f"stages.{stage.name}.options.pretrained={minilm()}"]
+            command += ["--set", f"task.tokenizer.pretrained={minilm()}"]
+    environment = {**os.environ, "FITFORMER_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=230, check=False)
+    return folder, done
 
 
 @pytest.mark.parametrize("name", spec.find())
@@ -40,18 +59,18 @@ def test_experiment_says_its_source_and_command(name):
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", sorted({*spec.find()} - ELSEWHERE))
-def test_experiment_runs_in_smoke_mode(name, tmp_path, cache):
-    command = [sys.executable, "-m", "experiments", "run", name, "--smoke", "--storage", str(tmp_path)]
-    for stage in spec.load(name).stages:
-        if "pretrained" in stage.options:  # no network here: the folder instead of the name
-            command += ["--set", f"stages.{stage.name}.options.pretrained={minilm()}"]
-            command += ["--set", f"task.tokenizer.pretrained={minilm()}"]
-    environment = {**os.environ, "FITFORMER_CACHE": str(cache)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=230, check=False)
+@pytest.mark.parametrize("name", NAMES)
+def test_experiment_runs_in_smoke_mode(name, smoked):
+    folder, done = smoked[name].result()
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    report = [sys.executable, "-m", "experiments", "report", "--json", "--storage", str(tmp_path)]
-    told = json.loads(subprocess.run(report, cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
+    run = next(runs.every(folder))
+    told = summary(run.header, history.fold(run.records), str(folder / run.name))
     planned = [stage.each.count if stage.each else stage.trials for stage in spec.load(name, smoke=True).stages]
     assert [len(stage["trials"]) for stage in told["stages"]] == planned
     assert Path(told["chosen"]["artifact"], "model.onnx").is_file()
+
+
+def test_every_strategy_has_an_experiment():
+    parts = [stage.search for name in spec.find() for stage in spec.load(name).stages]
+    there = {part.searcher.name for part in parts} | {part.scheduler.name for part in parts}
+    assert {name for role in ("SEARCHER", "SCHEDULER", "STRATEGY") for name in strategies.find(role)} <= there
