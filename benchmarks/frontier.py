@@ -24,6 +24,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -169,14 +170,16 @@ def _trained(work: Work, jobs: Sequence[frontier_jobs.Job], part: str) -> Json:
     work.folder.mkdir(parents=True, exist_ok=True)
     (work.folder / f"{part}-jobs.json").write_text(json.dumps([job.model_dump() for job in jobs], indent=1) + "\n")
     limits = {"processes": options.processes, "device": options.device, "seconds": options.seconds}
-    undone = frontier_jobs.run(jobs, folder, **limits)
+    wanted = [job for job in jobs if any(fnmatch(job.name, pattern) for pattern in options.jobs)]
+    frontier_jobs.run(wanted, folder, **limits)
+    undone = {job.name for job in jobs} - set(frontier_jobs.done(folder))
     lines = frontier_jobs.lines(folder)
     failed = {line["name"]: line["error"] for line in lines if line["name"] in undone and "error" in line}
     failed = {name: error for name, error in failed.items() if error != frontier_jobs.TIME_UP}
     done = frontier_jobs.done(folder)
     found = {job.name: done[job.name] for job in jobs if job.name in done}
     devices = sorted({line["device"] for line in found.values()})
-    return {"jobs": found, "left": sorted(set(undone) - set(failed)), "failed": failed, "devices": devices}
+    return {"jobs": found, "left": sorted(undone - set(failed)), "failed": failed, "devices": devices}
 
 
 def _rounds(work: Work) -> int:
@@ -192,6 +195,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--trained-on", metavar="TEXT", help="machine of that run, in words")
     top.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="for the run")
     top.add_argument("--pairs", type=Path, help="folder of gloss pairs; without it, no hypernymy")
+    top.add_argument(
+        "--jobs", nargs="+", metavar="PATTERN", default=["*"], help="of the trainings these alone, as seed-*"
+    )
     top.add_argument("--processes", type=int, default=os.cpu_count(), help="trainings at once")
     top.add_argument("--device", default="cpu", help="of the trainings: cpu or cuda")
     top.add_argument("--seconds", type=float, default=math.inf, help="after which trainings of a part are ended")
