@@ -8,7 +8,8 @@ from typing import Any
 
 from experiments.engine import references
 from experiments.engine.frontier import Bounds
-from experiments.engine.spec import Spec, Stage
+from experiments.engine.spec import Spec
+from experiments.engine.stage import Stage
 from searchspaces import Space
 from tasks.task import Data
 from trainables import routine

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from experiments.engine.spec import Spec, Stage
+from experiments.engine.spec import Spec
+from experiments.engine.stage import Stage
 from tasks.task import Data
 from trainables import routine
 from trainables.parsing import suggestion

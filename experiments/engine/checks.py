@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from experiments.engine import references, strategies
+from experiments.engine.stage import Part, Stage
 from searchspaces import SpaceError
 from trainables.parsing import ParseError, parse, suggestion
 
 if TYPE_CHECKING:
-    from experiments.engine.spec import Part, Spec, Stage
+    from experiments.engine.spec import Spec
 
 # Schedulers that a searcher goes with, and why no others; one that is not here goes with all.
 _LEGAL = {
@@ -55,8 +56,6 @@ def _of_seeds(spec: "Spec") -> list[str]:
 
 def of_valid_stages(values: Mapping[str, Any]) -> list[str]:
     """What is wrong within those stages whose shape is right, so that a fault elsewhere does not hide it."""
-    from experiments.engine.spec import Stage  # the spec calls this module
-
     stages = values.get("stages")
     found: list[str] = []
     for entry in stages if isinstance(stages, list) else []:
@@ -68,14 +67,14 @@ def of_valid_stages(values: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def of_stage(stage: "Stage") -> list[str]:
+def of_stage(stage: Stage) -> list[str]:
     """Faults of one stage: its space and points, its strategy."""
     lines = [*_of_space(stage), *_of_searcher(stage), *_of_scheduler(stage), *_of_pair(stage)]
     lines += _of_each(stage) if stage.each else []
     return [f"stages.{stage.name}.{line}" for line in lines]
 
 
-def _of_space(stage: "Stage") -> list[str]:
+def _of_space(stage: Stage) -> list[str]:
     if not stage.space:
         given = ("fix", "narrow", "initial", *(() if stage.each else ("trials",)))
         return [f"{name} is about a space; give space, or leave it out" for name in given if getattr(stage, name)]
@@ -94,7 +93,7 @@ def _of_space(stage: "Stage") -> list[str]:
     return found
 
 
-def _of_each(stage: "Stage") -> list[str]:
+def _of_each(stage: Stage) -> list[str]:
     """A stage of picks searches nothing."""
     searches = stage.search.searcher.name != "random"
     given = {"trials": stage.trials, "initial": stage.initial, "search.searcher": searches}
@@ -104,7 +103,7 @@ def _of_each(stage: "Stage") -> list[str]:
     return found
 
 
-def _of_references(stage: "Stage", earlier: list[str]) -> list[str]:
+def _of_references(stage: Stage, earlier: list[str]) -> list[str]:
     """What a stage takes must be there by then."""
     wanted = [(f"options{path}", name, name.removeprefix("stages.")) for path, name in references.within(stage.options)]
     wanted += [("each.stage", stage.each.stage, stage.each.stage)] if stage.each else []
@@ -126,7 +125,7 @@ def legal(searcher: str, scheduler: str) -> bool:
     return searcher not in _LEGAL or scheduler in _LEGAL[searcher][0]
 
 
-def _of_pair(stage: "Stage") -> list[str]:
+def _of_pair(stage: Stage) -> list[str]:
     searcher, scheduler = stage.search.searcher.name, stage.search.scheduler.name
     if legal(searcher, scheduler):
         return []
@@ -135,7 +134,7 @@ def _of_pair(stage: "Stage") -> list[str]:
     return [f"search.scheduler is {scheduler!r}, which does not go with searcher {searcher!r}: {why}; {way_out}"]
 
 
-def _of_searcher(stage: "Stage") -> list[str]:
+def _of_searcher(stage: Stage) -> list[str]:
     """A searcher says itself what it cannot do with the space."""
     name, whole = stage.search.searcher.name, stage.search.searcher.name in strategies.find("STRATEGY")
     role: strategies.Role = "STRATEGY" if whole else "SEARCHER"
@@ -154,7 +153,7 @@ def _of_searcher(stage: "Stage") -> list[str]:
     return []
 
 
-def _of_scheduler(stage: "Stage") -> list[str]:
+def _of_scheduler(stage: Stage) -> list[str]:
     """A scheduler says itself which options do not go with the epochs."""
     part = stage.search.scheduler
     config, faults = _options(part, "SCHEDULER", "search.scheduler", strategies.find("SCHEDULER"))
@@ -167,7 +166,7 @@ def _of_scheduler(stage: "Stage") -> list[str]:
     return []
 
 
-def _options(part: "Part", role: strategies.Role, path: str, known: list[str]) -> tuple[BaseModel | None, list[str]]:
+def _options(part: Part, role: strategies.Role, path: str, known: list[str]) -> tuple[BaseModel | None, list[str]]:
     """The part's options, or what is wrong with them."""
     if part.name not in known:
         return None, [f"{path} {part.name!r} does not exist{suggestion(part.name, known)}"]

@@ -8,7 +8,7 @@ from experiments.engine import runs, strategies
 from experiments.engine.events import Extended
 from experiments.engine.plan import Plan
 from experiments.engine.runs import Run
-from experiments.engine.spec import Stage
+from experiments.engine.stage import Stage
 from trainables.parsing import ParseError
 from trainables.store import Store
 

@@ -80,7 +80,7 @@ def _stages(records: list[dict[str, Any]]) -> Iterator[Stage]:
 
 
 def _most(stage: dict[str, Any]) -> int | None:
-    """How many trials, as `spec.Stage.most` has it."""
+    """How many trials, as `stage.Stage.most` has it."""
     if stage.get("each"):
         return int(stage["each"]["count"])
     return 1 if stage.get("space") == [] else stage["trials"]

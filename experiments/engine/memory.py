@@ -10,7 +10,8 @@ from experiments.engine.outcome import Outcome, outcome
 from experiments.engine.plan import Plan
 from experiments.engine.portfolio import Config, Search, portfolio
 from experiments.engine.runs import Run
-from experiments.engine.spec import SMOKE, Spec, Stage
+from experiments.engine.spec import SMOKE, Spec
+from experiments.engine.stage import Stage
 from experiments.engine.trial import Trial
 from tasks.features import features
 from trainables.parsing import ParseError

@@ -18,7 +18,8 @@ from experiments.engine.events import Segment
 from experiments.engine.frontier import watched
 from experiments.engine.outcome import outcome
 from experiments.engine.report.summary import CLASSICAL, FINALISTS, LAYERS, again
-from experiments.engine.spec import Spec, Stage
+from experiments.engine.spec import Spec
+from experiments.engine.stage import Stage
 from experiments.engine.strategies import Strategy
 from experiments.engine.strategies.listed import Listed
 from experiments.engine.strategies.named import named

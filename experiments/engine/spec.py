@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-import searchspaces
 from experiments.engine import checks, documents
-from searchspaces import Space
+from experiments.engine.stage import Model, Part, Stage, listed
 from trainables.parsing import ParseError, parse, shown, suggestion
 
 FOLDER = Path(__file__).parent.parent
@@ -24,7 +23,6 @@ Direction = Literal["max", "min"]
 Precision = Literal["fp32", "int8", "int8_embedding4", "weights8", "weights4", "auto"]
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}"
-_STAGE_NAME = r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}"
 _LONGEST = 1e10
 _LONGEST_NAME = 64
 SMOKE = "-smoke"  # a tiny version is another experiment: neither goes on with the other's run
@@ -61,107 +59,12 @@ def _name(value: str) -> str:
     return value
 
 
-def _stage_name(value: str) -> str:
-    if not re.fullmatch(_STAGE_NAME, value):
-        raise ValueError(f"must be 1 to 64 of A-Z a-z 0-9 _ - and open with a letter or digit, got {shown(value)}")
-    return value
-
-
-def _part(value: Any) -> Any:
-    """`asha` is short for {name: asha}, null for {name: none}."""
-    return {"name": value or "none"} if value is None or isinstance(value, str) else value
-
-
-def _listed(value: Any) -> Any:
-    """One name is short for a list of it."""
-    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-
-
 def _warm(value: Any) -> Any:
     """One path is short for a list of it, null for none."""
-    return value or "none" if value is None or value in ("auto", "none") else _listed(value)
+    return value or "none" if value is None or value in ("auto", "none") else listed(value)
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Part(BaseModel):
-    """Something found by name, and its own options (checked by whoever has that name)."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", use_attribute_docstrings=True)
-    name: str = Field(min_length=1)
-    """A name that is found, or file.py:OBJECT."""
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Everything but the name."""
-        return dict(self.model_extra or {})
-
-
-Named = Annotated[Part, BeforeValidator(_part, json_schema_input_type=str | Part | None)]
-
-
-class Search(_Model):
-    """The strategy: a searcher proposes configurations, a scheduler stops trials. bohb goes with hyperband or asha, pbt
-    and replay (of the schedule that pbt found) with no scheduler; all others go together."""
-
-    searcher: Named = Part(name="random")
-    """random, grid, greedy, evolution, reinforce, tpe, bohb, optuna, pbt or replay, or {name: …, options}."""
-    scheduler: Named = Part(name="none")
-    """none, asha, hyperband, or {name: asha, eta: 3, grace_period: 1}."""
-
-
-class Each(_Model):
-    """One trial for each pick of an earlier stage, at the default point of the space, in place of a search."""
-
-    stage: str = Field(min_length=1)
-    """The stage whose frontier is taken from, the best by `choose` first."""
-    option: str = Field(min_length=1)
-    """The routine's option that a pick's checkpoint is given as, such as student."""
-    count: int = Field(default=4, ge=1)
-    """How many, at most."""
-    apart: float = Field(default=1.0, ge=1, allow_inf_nan=False)
-    """How far apart the latencies of two picks are at least, as a ratio."""
-
-
-class Stage(_Model):
-    """One search."""
-
-    name: Annotated[str, AfterValidator(_stage_name), Field(json_schema_extra={"pattern": f"^{_STAGE_NAME}$"})]
-    """Addresses the stage: --set stages.NAME.trials=5."""
-    routine: str = Field(default="train", min_length=1)
-    """What a trial does: a name in trainables/, or file.py:CLASS."""
-    space: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = ()
-    """A name in searchspaces/, file.py:SPACE, or a list of them; left out: one trial, of what options says."""
-    fix: dict[str, Any] = {}
-    """Parameters of the space held at one value."""
-    narrow: dict[str, list[Any]] = {}
-    """Parameters of the space limited to [lowest, highest], or to some of their values."""
-    initial: tuple[dict[str, Any], ...] = ()
-    """Points to try after the default one; what a point leaves out takes its default."""
-    options: dict[str, Any] = {}
-    """Fields of the routine that no space has, such as pretrained; stages.NAME: an earlier stage's best checkpoint."""
-    each: Each | None = None
-    """Which picks of an earlier stage are taken up, one trial each; null: none, the space is searched."""
-    search: Search = Search()
-    """The strategy."""
-    trials: Annotated[int, Field(ge=1)] | None = None
-    """How many; null: until the experiment's time is up."""
-    epochs: int = Field(ge=1)
-    """The most epochs a trial trains."""
-
-    def search_space(self) -> Space:
-        """The space with `fix` and `narrow` applied, of no parameter without one. Raises searchspaces.SpaceError."""
-        return searchspaces.load(self.space).narrow(self.narrow).fix(self.fix) if self.space else Space.empty()
-
-    @property
-    def most(self) -> int | None:
-        """How many trials there are at most; None: until the time is up."""
-        return self.each.count if self.each else self.trials if self.space else 1
-
-
-class Bound(_Model):
+class Bound(Model):
     """What a metric must stay within."""
 
     max: float | None = None
@@ -184,7 +87,7 @@ def _whole_above_one(value: float | str) -> float | str:
     return value
 
 
-class Resources(_Model):
+class Resources(Model):
     """What one trial gets."""
 
     cpu: float = Field(default=1.0, gt=0, allow_inf_nan=False)
@@ -195,19 +98,19 @@ class Resources(_Model):
     """GPUs, or a fraction of one; auto: one where there is one."""
 
 
-class Finalists(_Model):
+class Finalists(Model):
     """What happens after the last trial."""
 
     count: int = Field(default=3, ge=1)
     """How many of the frontier are exported and measured."""
-    of: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = ()
+    of: Annotated[tuple[str, ...], BeforeValidator(listed, json_schema_input_type=str | list[str])] = ()
     """The stages whose trials make that frontier; left out: the last."""
     seeds: int = Field(default=1, ge=1, le=30)
     """How many seeds each is trained with, its search's own among them; above 1 `choose` goes by the lower end of the
     95 % interval over them."""
     precision: Annotated[
         tuple[Precision, ...],
-        BeforeValidator(_listed, json_schema_input_type=Precision | list[Precision]),
+        BeforeValidator(listed, json_schema_input_type=Precision | list[Precision]),
         Field(min_length=1),
     ] = ("fp32",)
     """What each is exported in, or a list of these, an artifact each; auto: the quickest that is still right."""
@@ -217,7 +120,7 @@ def _first_objective(data: dict[str, Any]) -> dict[Direction, str]:
     return {direction: name for name, direction in list(data.get("objectives", {}).items())[:1]}
 
 
-class Spec(_Model):
+class Spec(Model):
     """An experiment."""
 
     name: Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{_NAME}$"})]
@@ -228,15 +131,15 @@ class Spec(_Model):
     """What a trial is scored on: a name in tasks/ or file.py:TASK, and the task's own options."""
     stages: tuple[Stage, ...] = Field(min_length=1)
     """Searches, one after the other."""
-    objectives: Annotated[dict[str, Direction], Field(min_length=1)] = {"val_accuracy": "max", "latency_ms": "min"}
+    objectives: dict[str, Direction] = Field({"val_accuracy": "max", "latency_ms": "min"}, min_length=1)
     """Metrics that span the frontier and rank trials: a trial that no other dominates comes first."""
-    constraints: dict[str, Bound] = {}
+    constraints: dict[str, Bound] = Field({})
     """What must hold of a metric: {latency_ms: {max: 2}}."""
     choose: dict[Direction, Annotated[str, Field(min_length=1)]] = Field(
         default_factory=_first_objective, min_length=1, max_length=1
     )
     """How one of the frontier is picked: {max: val_accuracy}; left out: by the first objective."""
-    target: dict[str, Any] = {}
+    target: dict[str, Any] = Field({})
     """The hardware and runtime that latency is about: device, runtime, threads, batch."""
     resources: Resources = Resources()
     """What one trial gets."""
@@ -258,7 +161,7 @@ class Spec(_Model):
     the storage), the folder or URI of a run or of a folder of runs, or a list of these; none: no."""
     finalists: Finalists = Finalists()
     """What happens after the last trial."""
-    smoke: dict[str, Any] = {}
+    smoke: dict[str, Any] = Field({})
     """Settings of --smoke, by dotted path: {stages.search.trials: 2}."""
 
     def stage(self, name: str) -> Stage:
@@ -377,7 +280,7 @@ def _unknown(node: Any, view: Any, part: str, walked: str) -> str | None:
     if isinstance(node, tuple) and node and isinstance(node[0], Stage):
         known: list[str] | None = [stage.name for stage in node]
     elif isinstance(view, dict):
-        known = list(type(node).model_fields) if isinstance(node, _Model) else None
+        known = list(type(node).model_fields) if isinstance(node, Model) else None
     else:
         return f"{walked} holds one value, no {part!r}"
     if known is None or part in known:
@@ -389,7 +292,7 @@ def _child(node: Any, view: Any, part: str) -> tuple[Any, Any]:
     if isinstance(node, tuple):
         index = next(i for i, stage in enumerate(node) if stage.name == part)
         return node[index], view[index]
-    if isinstance(node, _Model):
+    if isinstance(node, Model):
         return getattr(node, part), view[part]
     return None, view.setdefault(part, {})
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from experiments import __main__ as command_line
-from experiments.engine import extension, history, plan, run, spec
+from experiments.engine import extension, history, plan, run, spec, stage
 from experiments.engine.director import Director
 from experiments.engine.events import Expired, Reported, Segment, Started, to_record
 from experiments.engine.ledger import Ledger
@@ -120,7 +120,7 @@ def test_only_a_last_stage_of_a_fixed_number_of_trials_can_be(made):
     for change, reason in (
         ({"trials": None}, "search searches until the time is up"),
         ({"space": ()}, "search searches nothing"),
-        ({"search": spec.Search(searcher="pbt")}, "search is of pbt, whose trials come to their end together"),
+        ({"search": stage.Search(searcher="pbt")}, "search is of pbt, whose trials come to their end together"),
     ):
         other = replace(made, spec=made.spec.model_copy(update={"stages": (stages[0].model_copy(update=change),)}))
         with pytest.raises(ParseError, match=f"--extend 5: adds trials to the last stage, and {reason}; leave it out"):
