@@ -59,7 +59,7 @@ def value(point: Point) -> float:
 
 def ours(space: Space, points: Sequence[Point], seed: int) -> list[Point]:
     """Suggestions of our model alone."""
-    made = Bohb(Bohb.Config(random_fraction=0.0), space, seed)
+    made = Bohb(Bohb.Config.model_validate({"random_fraction": 0.0}), space, seed)
     for trial, point in enumerate(points):
         made.started(trial, point)
         made.observed(trial, point, BUDGET, Outcome((value(point),)))

@@ -16,6 +16,7 @@ from rich.table import Table
 from experiments import records
 from experiments.engine import runs
 from experiments.engine import spec as specs
+from experiments.engine.stage import Stage
 from trainables.parsing import ParseError
 from trainables.store import Store
 
@@ -45,7 +46,7 @@ def show(options: Namespace, console: Console) -> Outcome:
     return 0
 
 
-def _stage(stage: specs.Stage) -> dict[str, Any]:
+def _stage(stage: Stage) -> dict[str, Any]:
     space = stage.search_space()
     size = space.size()
     return {
