@@ -54,7 +54,7 @@ def value(point: Point) -> float:
     """Higher is better, 0 at the best: a rate of 10^-2.5, where momentum is high rather 10^-3.5."""
     rate = math.log10(point["learning_rate"]) + 2.5 + 2 * (point["momentum"] - 0.5)
     off = {"gelu": 0.0, "relu": 0.05, "tanh": 0.3}[point["activation"]]
-    return -(rate**2) / 4 - (float(point["dropout"]) - 0.2) ** 2 - off
+    return float(-(rate**2) / 4 - (point["dropout"] - 0.2) ** 2 - off)
 
 
 def ours(space: Space, points: Sequence[Point], seed: int) -> list[Point]:
