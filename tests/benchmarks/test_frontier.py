@@ -73,13 +73,14 @@ def test_the_table_s_error_is_relative():
 
 def test_an_artifact_that_another_beats_on_test_is_told():
     rows = {
-        "a": {"test_accuracy": 0.8, "p50_ms": 1.0},
-        "b": {"test_accuracy": 0.7, "p50_ms": 0.5},
-        "c": {"test_accuracy": 0.6, "p50_ms": 0.6},
+        "a": {"test_accuracy": 0.8, "p50_ms": 1.0, "size_bytes": 11_000_000},
+        "b": {"test_accuracy": 0.7, "p50_ms": 0.5, "size_bytes": 9_000_000},
+        "c": {"test_accuracy": 0.6, "p50_ms": 0.6, "size_bytes": 9_000_000},
     }
     found = frontier_record.artifacts(rows, teacher=0.8)
     assert {row["name"]: row["dominated_on_test"] for row in found} == {"a": False, "b": False, "c": True}
     assert [row["share_of_teacher"] for row in found] == pytest.approx([1, 0.875, 0.75])
+    assert [row["committed"] for row in found] == [False, True, True]
 
 
 def test_what_is_missing_is_told_in_one_line(tmp_path, capsys):

@@ -12,6 +12,8 @@ from experiments.engine.events import Metrics, Verdict
 from experiments.engine.outcome import Outcome
 from experiments.engine.strategies import Proposal, Signal
 
+_ROOT = Path(__file__).parents[3]
+
 
 class Space(Protocol):
     """What a schedule must fit."""
@@ -26,7 +28,9 @@ class Replay:
         """Where the schedule is."""
 
         model_config = ConfigDict(frozen=True, extra="forbid")
-        schedule: str = Field(description="the file schedule-STAGE.json of a run, from the current folder")
+        schedule: str = Field(
+            description="the file schedule-STAGE.json of a run, from the current folder or this repository's"
+        )
 
     @staticmethod
     def check(config: Config, space: Space, trials: int | None, epochs: float) -> None:
@@ -99,7 +103,8 @@ class Replay:
 def read(path: str) -> list[tuple[Point, float]]:
     """The steps of a schedule's file, (configuration, epochs reached). Raises ValueError."""
     try:
-        found: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
+        file = Path(path) if Path(path).exists() else _ROOT / path
+        found: dict[str, Any] = json.loads(file.read_text("utf-8"))
         steps = [(dict(step["config"]), float(step["epochs"])) for step in found["schedule"]]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise ValueError(f"searcher.schedule is {path!r}, must be a run's schedule-STAGE.json: {error!r}") from None

@@ -4,10 +4,12 @@ import json
 
 import pytest
 
+import searchspaces
 from experiments.engine import schedule, spec
 from experiments.engine.director import Director, Stage
 from experiments.engine.events import Failed, Segment, Started
 from experiments.engine.outcome import Outcome
+from experiments.engine.strategies import replay
 from experiments.engine.strategies.replay import Replay
 from tests.experiments.strategies.test_pbt import EPOCHS, SPACE, director, grown
 from trainables.parsing import ParseError
@@ -97,10 +99,20 @@ def refused(path, **stage):
     return line
 
 
+def test_a_schedule_of_the_repository_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    steps = replay.read("experiments/digits_schedule.json")
+    assert [epochs for _, epochs in steps] == [6, 15, 18, 27]
+    (tmp_path / "experiments").mkdir()
+    mine = {"schedule": [{"config": {"learning_rate": 0.1}, "epochs": 2}]}
+    (tmp_path / "experiments" / "digits_schedule.json").write_text(json.dumps(mine))
+    assert replay.read("experiments/digits_schedule.json") == [({"learning_rate": 0.1}, 2)]
+
+
 def test_schedules_that_do_not_fit_are_refused(tmp_path):
     path = tmp_path / "schedule-search.json"
     assert "must be a run's schedule-STAGE.json: FileNotFoundError" in refused(path)
-    default = spec.searchspaces.load("optimization").default()
+    default = searchspaces.load("optimization").default()
     for steps, said in [
         ([{"config": default, "epochs": 9}], "searcher.schedule must end by epochs, got 9 above 4"),
         ([{"config": default, "epochs": e} for e in (1, 1)], "must reach more and more epochs, got [1.0, 1.0]"),
