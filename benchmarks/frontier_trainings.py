@@ -9,6 +9,7 @@ import numpy as np
 from benchmarks.frontier_jobs import Job
 from benchmarks.frontier_run import Finished, examples_of, search_flops, training_flops
 from experiments.engine.director import Trial
+from experiments.engine.interval import interval
 from tasks.augmentation import Augmentation
 from trainables import checkpoint
 from trainables.students import SIZES
@@ -22,7 +23,6 @@ _LABELS = {
     **dict.fromkeys(("soft_weight", "hidden_weight", "attention_weight", "relation_weight"), 0.0),
 }
 _RATES = set(Augmentation.model_fields) - {"augmented"}
-_T95 = 4.303  # Student's, two-sided 95 %, two degrees of freedom: for three seeds
 
 
 class Trainings:
@@ -150,11 +150,9 @@ class Trainings:
 
 def spread(accuracies: Sequence[float]) -> Json:
     """Mean and 95 % interval of three seeds, by Student's t; of fewer the mean alone."""
-    mean = statistics.fmean(accuracies)
     if len(accuracies) != len(SEEDS) + 1:
-        return {"accuracies": list(accuracies), "mean": mean}
-    half = _T95 * statistics.stdev(accuracies) / len(accuracies) ** 0.5
-    return {"accuracies": list(accuracies), "mean": mean, "low": mean - half, "high": mean + half}
+        return {"accuracies": list(accuracies), "mean": statistics.fmean(accuracies)}
+    return {"accuracies": list(accuracies), **interval(accuracies)._asdict()}
 
 
 def tau(found: Mapping[str, Json]) -> Json | None:

@@ -53,7 +53,7 @@ def bounds(spec: Spec, stage: Stage) -> Bounds:
         {name.removeprefix("stages.") for path, name in within if (path == references.LIKE) is of_shape}
         for of_shape in (False, True)
     )
-    picked = {*(spec.finalists.of or (spec.stages[-1].name,)), *(each.each.stage for each in spec.stages if each.each)}
+    picked = {*spec.finalist_stages, *(each.each.stage for each in spec.stages if each.each)}
     return spec.resolved()["constraints"] if stage.name in (picked | like) - taken else {}
 
 

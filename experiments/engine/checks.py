@@ -42,15 +42,12 @@ def faults(spec: "Spec") -> list[str]:
 
 def _of_seeds(spec: "Spec") -> list[str]:
     """What a population found is a schedule, which no configuration trains again."""
-    of = spec.finalists.of or (spec.stages[-1].name,)
-    schedules = [
-        stage for stage in spec.stages if stage.name in of and stage.search.searcher.name in strategies.find("STRATEGY")
-    ]
+    seeds, schedules = spec.finalists.seeds, strategies.find("STRATEGY") if spec.finalists.seeds > 1 else []
     return [
-        f"finalists.seeds is {spec.finalists.seeds}, must be 1 for stage {stage.name}, whose searcher "
+        f"finalists.seeds is {seeds}, must be 1 for stage {stage.name}, whose searcher "
         f"{stage.search.searcher.name} trains by a schedule; leave it out, or take another searcher"
-        for stage in schedules
-        if spec.finalists.seeds > 1
+        for stage in spec.stages
+        if stage.name in spec.finalist_stages and stage.search.searcher.name in schedules
     ]
 
 

@@ -15,11 +15,6 @@ from experiments.engine.strategies.listed import Listed
 Config = dict[str, Any]
 
 
-def stages(spec: Spec) -> tuple[str, ...]:
-    """Those whose trials make the frontier that finalists are picked from."""
-    return spec.finalists.of or (spec.stages[-1].name,)
-
-
 def picked(spec: Spec, director: Director) -> list[Trial]:
     """The finalists, the best by `choose` first, as far as their weights are there."""
     of = spec.finalists.of or (_last(spec, director),)

@@ -75,7 +75,7 @@ class Plan:
 
     def _finalists(self) -> list[Stage]:
         """The stages whose finalists are trained with more seeds."""
-        return [self.spec.stage(name) for name in finalists.stages(self.spec) if self.spec.finalists.seeds > 1]
+        return [self.spec.stage(name) for name in self.spec.finalist_stages if self.spec.finalists.seeds > 1]
 
     def expected(self) -> dict[str, int | None]:
         """How many trials each stage may have."""

@@ -164,6 +164,11 @@ class Spec(Model):
     smoke: dict[str, Any] = Field({})
     """Settings of --smoke, by dotted path: {stages.search.trials: 2}."""
 
+    @property
+    def finalist_stages(self) -> tuple[str, ...]:
+        """Those whose trials make the frontier that finalists are picked from."""
+        return self.finalists.of or (self.stages[-1].name,)
+
     def stage(self, name: str) -> Stage:
         """The stage of a name."""
         return next(stage for stage in self.stages if stage.name == name)
