@@ -7,12 +7,12 @@
 Space: `searchspaces.joint` (architecture × training × distillation). Points: its default, then random search's own
 draws, the same on every task. Tasks, none of which needs a network:
 
-glosses   1,200 of the bundled definitions, 45 fields: words, many classes of unlike size, far from solved
-digits    scikit-learn's handwritten digits, 10 classes: images, soon nearly solved, so that cheap networks count
+glosses   1,000 of the bundled definitions, 45 fields: words, many classes of unlike size, far from solved
+digits    scikit-learn's handwritten digits, 10 classes: images, few and alike
 turned    the same images turned by 0, 90, 180 or 270 degrees, which turn is it (Gidaris et al. 2018, arXiv
           1803.07728): images that show little, 0 and 8 next to nothing, so that there is noise in the labels
 
-Pairs of glosses (benchmarks.hypernymy) were not taken: of 1,200 pairs so small networks learn next to nothing.
+Pairs of glosses (benchmarks.hypernymy) were not taken: of 1,000 pairs so small networks learn next to nothing.
 A teacher a task, trained on the same examples first, answers to all students. Trainings are jobs of
 `benchmarks.frontier_jobs`, in parts: its log is read again and again, and has to stay short.
 """
@@ -53,10 +53,10 @@ class Size:
     configurations: int = 500
     epochs: int = 27
     part: int = 25
-    teacher_epochs: int = 20
-    texts: tuple[int, int] = (1200, 500)
-    digits: int = 700
-    turned: tuple[int, int] = (250, 125)
+    teacher_epochs: int = 30
+    texts: tuple[int, int] = (1000, 500)
+    digits: int = 600
+    turned: tuple[int, int] = (200, 100)
 
 
 SMOKE = Size(configurations=3, epochs=2, part=2, teacher_epochs=1, texts=(200, 60), digits=60, turned=(10, 5))
@@ -108,7 +108,7 @@ def _turned(path: Path, train: int, evaluated: int) -> Path:
 
 def teachers(size: Size, given: Mapping[str, Json]) -> list[Job]:
     """One a task."""
-    rest = {"learning_rate": 5e-4, "weight_decay": 0.1, "epochs": size.teacher_epochs, "precision": "fp32"}
+    rest = {"learning_rate": 1e-3, "weight_decay": 0.1, "epochs": size.teacher_epochs, "precision": "fp32"}
     patch = {name: _patch(task) for name, task in given.items()}
     return [
         Job(name=name, routine="train", config={**_TEACHER, **rest, **patch[name], "task": task}, save=True)
