@@ -1,18 +1,21 @@
 """BOHB's model (Falkner et al. 2018, ICML, arXiv 1807.01774, §3.2 and §4): TPE with one density over all parameters,
-of the trials at the highest budget that has enough of them. Which budgets there are is the scheduler's to say.
+of the trials at the highest budget that has enough of them, the best and the latest where they are many. Which budgets
+there are is the scheduler's to say.
 """
 
 import hashlib
 import math
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.engine.events import Config as Point
-from experiments.engine.outcome import Outcome, ranks
+from experiments.engine.outcome import Outcome
 from experiments.engine.strategies.coding import Coding
 from experiments.engine.strategies.density import Density
+from experiments.engine.strategies.observations import MOST, Observations
 from searchspaces import Space
 
 Array = NDArray[np.float64]
@@ -39,8 +42,8 @@ class Bohb:
         self._seed = seed
         self._coding = Coding(space)
         self._rows: dict[int, Array] = {}
-        self._budgets: dict[float, dict[int, Outcome]] = {}
-        self._failed: set[int] = set()
+        self._budgets: dict[float, Observations] = {}
+        self._failed: deque[int] = deque(maxlen=MOST)
         self._densities: tuple[Density, Density] | None = None
         self._fresh = True
 
@@ -55,9 +58,15 @@ class Bohb:
         """A report counts at its own budget, a failure as the last at each."""
         self._fresh = False
         if outcome is None:
-            self._failed.add(trial)
-        else:
-            self._budgets.setdefault(epochs, {})[trial] = outcome
+            self._failed.append(trial)
+            for budget in self._budgets.values():
+                budget.observed(trial, 0.0, None)
+            return
+        if epochs not in self._budgets:
+            self._budgets[epochs] = Observations(MOST)
+            for failed in self._failed:
+                self._budgets[epochs].observed(failed, 0.0, None)
+        self._budgets[epochs].observed(trial, epochs, outcome)
 
     def propose(self, trial: int, attempt: int) -> Point:
         """Random where no budget has enough trials yet, and for the share of random draws."""
@@ -70,10 +79,12 @@ class Bohb:
         some in common.
         """
         least = len(self._coding.dimensions) + 1
-        enough = [epochs for epochs, there in self._budgets.items() if len(there.keys() - self._failed) >= least + 2]
-        if not enough:
+        highest_first = [self._budgets[epochs] for epochs in sorted(self._budgets, reverse=True)]
+        budget = next((budget for budget in highest_first if budget.succeeded >= least + 2), None)
+        if budget is None:
             return None
-        order = self._ordered(max(enough))
+        places = budget.ranks()
+        order = sorted(places, key=places.__getitem__)
         good = max(least, math.floor(self._config.good * len(order)))
         others = max(least, len(order) - good)
         rows = np.array([self._rows[trial] for trial in order])
@@ -81,14 +92,6 @@ class Bohb:
 
     def _density(self, rows: Array) -> Density:
         return Density(rows, self._coding.dimensions, self._config.min_bandwidth)
-
-    def _ordered(self, epochs: float) -> list[int]:
-        """Trials at a budget, the best first."""
-        there = self._budgets[epochs]
-        outcomes = {trial: None if trial in self._failed else there[trial] for trial in there.keys() | self._failed}
-        trials = sorted(outcomes)
-        places = ranks([outcomes[trial] for trial in trials])
-        return [trial for _, trial in sorted(zip(places, trials, strict=True))]
 
     def _suggested(self, decision: str) -> dict[str, float] | None:
         random = _random(decision)

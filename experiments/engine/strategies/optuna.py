@@ -13,12 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from experiments.engine.events import Config as Point
 from experiments.engine.outcome import Outcome
 from experiments.engine.strategies.coding import Coding
-from experiments.engine.strategies.observations import Observations
+from experiments.engine.strategies.observations import MOST, Observations
 from experiments.engine.strategies.study import Sampling
 from searchspaces import Space
 
-# A Gaussian process takes the cube of what it knows: with so many trials a second a proposal, with 1,000 twenty.
-_PROCESS = 200
 Sampler = Literal["tpe", "nsga2", "gp", "cmaes"]
 
 
@@ -38,14 +36,14 @@ class Optuna:
         _check(config.sampler, self._coding)
         self._seed = seed
         self._nested = config.sampler == "tpe"
-        self._observations = Observations()
+        # The others need whole generations.
+        self._observations = Observations(MOST if config.sampler in ("tpe", "gp") else math.inf)
         self._told = True
         self._sampling = Sampling(
             _maker(config),
             self._coding.dimensions,
             notes=config.sampler in ("nsga2", "cmaes"),
             ranked=config.sampler == "cmaes",
-            most=_PROCESS if config.sampler == "gp" else math.inf,
         )
 
     def started(self, trial: int, config: Point) -> None:

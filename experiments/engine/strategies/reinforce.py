@@ -8,7 +8,7 @@ trial's gradient is taken at the policy it began with.
 
 import random
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,6 +24,10 @@ Array = NDArray[np.float64]
 
 # A reward compares with so many trials at most: the last to have joined.
 _WINDOW = 50
+# The baseline before any reward, and the reward of a trial that has none to compare with.
+_AVERAGE = 0.5
+# Trials that the scores have room for at first.
+_ROWS = 64
 # After so many draws that had been tried, the rest come from the whole space.
 _DRAWS = 100
 
@@ -119,7 +123,8 @@ class Reinforce:
         self._seed = seed
         self._draws = Random(Random.Config(), space, seed)
         self._policy = Policy([Arms(row, space, config.bins) for row in space.describe()])
-        self._scores: dict[int, Array] = {}
+        self._rows: dict[int, int] = {}  # of trials in the scores
+        self._scores: Array = np.empty((_ROWS, self._policy.size))
         self._outcomes: dict[int, Outcome | None] = {}
         self._rewards: dict[int, float] = {}
         self._exploring = np.zeros(self._policy.size)
@@ -140,32 +145,36 @@ class Reinforce:
     def started(self, trial: int, config: Point) -> None:
         """Its gradient is that of the policy now."""
         probabilities = self.probabilities()
-        self._scores[trial] = self._policy.score(probabilities, self._space.unit(config))
+        row = self._rows[trial] = len(self._rows)
+        if row == len(self._scores):
+            self._scores = np.concatenate((self._scores, np.empty_like(self._scores)))
+        self._scores[row] = self._policy.score(probabilities, self._space.unit(config))
         self._exploring += self._policy.entropy_gradient(probabilities)
         self._probabilities = None
 
     def observed(self, trial: int, config: Point, epochs: float, outcome: Outcome | None) -> None:
         """Its reward at its newest epochs replaces the one before."""
         self._outcomes[trial] = outcome
-        others = [other for number, other in self._outcomes.items() if number != trial][-_WINDOW:]
-        self._rewards[trial] = 1 - ranks([*others, outcome])[-1] / len(others) if others else 0.5
+        latest = islice(reversed(self._outcomes.items()), _WINDOW + 1)
+        others = [other for number, other in latest if number != trial][:_WINDOW][::-1]
+        self._rewards[trial] = 1 - ranks([*others, outcome])[-1] / len(others) if others else _AVERAGE
         self._probabilities = None
 
     def probabilities(self) -> Array:
         """The policy now: of each parameter's arms, in the order of `Space.describe`."""
         if self._probabilities is None:
-            logits = self._config.entropy * self._exploring
-            for advantage, trial in zip(self._advantages(), self._rewards, strict=True):
-                logits = logits + advantage * self._scores[trial]
+            rows = [self._rows[trial] for trial in self._rewards]
+            logits = self._config.entropy * self._exploring + self._advantages() @ self._scores[rows]
             self._probabilities = self._policy.probabilities(self._config.learning_rate * logits)
         return self._probabilities
 
-    def _advantages(self) -> list[float]:
+    def _advantages(self) -> Array:
         """Rewards above the moving average of those before, in the order of first reports."""
-        baseline, found = 0.5, []
-        for reward in self._rewards.values():
-            found.append(reward - baseline)
-            baseline = self._config.decay * baseline + (1 - self._config.decay) * reward
+        from scipy.signal import lfilter  # slow to import, and nobody needs it who looks for a strategy's name
+
+        rewards, decay = np.array(list(self._rewards.values())), self._config.decay
+        averages, _ = lfilter([1 - decay], [1, -decay], rewards, zi=[decay * _AVERAGE])
+        found: Array = rewards - np.concatenate(([_AVERAGE], averages))[:-1]
         return found
 
 

@@ -75,7 +75,6 @@ class Sampling:
         *,
         notes: bool = False,
         ranked: bool = False,
-        most: float = math.inf,
     ) -> None:
         from optuna import logging
 
@@ -84,9 +83,9 @@ class Sampling:
         self._distributions = {d.name: _distribution(d) for d in dimensions}
         self._notes = notes
         self._ranked = ranked
-        self._most = most
         self._memory = Memory()
         self._trials: dict[int, FrozenTrial] = {}
+        self._silent: set[int] = set()  # trials that have not reported
         self._noted: dict[int, dict[str, Any]] = {}
 
     def started(self, number: int, params: Numbers, decision: str) -> None:
@@ -97,6 +96,7 @@ class Sampling:
             sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
             self._memory.kept |= self._memory.of_study
         self._trials[number], self._noted[number] = trial, self._memory.of_trial if self._notes else {}
+        self._silent.add(number)
         self._memory.trials.append(trial)
 
     def observed(self, observations: Observations) -> None:
@@ -116,17 +116,9 @@ class Sampling:
             trial.system_attrs = dict(self._noted[number])
             if number in violations:
                 trial.set_constraint("violation", violations[number])
-        self._memory.trials = [self._trials[number] for number in self._kept(observations)]
-
-    def _kept(self, observations: Observations) -> list[int]:
-        """The trials that the sampler gets, in the order in which they started."""
-        outcomes = observations.outcomes
-        known = [number for number in self._trials if number in outcomes]
-        if len(known) <= self._most:
-            return list(self._trials)
-        half = int(self._most // 2)
-        left_out = set(sorted(known[:-half], key=observations.ranks().__getitem__)[half:])
-        return [number for number in self._trials if number not in left_out]
+        self._silent -= outcomes.keys()
+        known = [self._trials[number] for number in (*outcomes, *self._silent)]
+        self._memory.trials = sorted(known, key=lambda trial: trial.number)
 
     def suggested(self, decision: str) -> dict[str, float]:
         """A number of each parameter."""

@@ -6,6 +6,7 @@ constraints need nothing else. Trials in flight are there without a loss, which 
 
 import hashlib
 from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from experiments.engine.events import Config as Point
 from experiments.engine.outcome import Outcome
 from experiments.engine.strategies.coding import Coding, Dimension
-from experiments.engine.strategies.observations import Observations
+from experiments.engine.strategies.observations import MOST, Observations
 from searchspaces import Space
 
 
@@ -33,8 +34,9 @@ class Tpe:
         self._config = config
         self._seed = seed
         self._coding = Coding(space)
-        self._observations = Observations()
+        self._observations = Observations(MOST)
         self._documents: dict[int, dict[str, Any]] = {}
+        self._silent: set[int] = set()  # trials that have not reported
 
     @cached_property
     def _domain(self) -> Any:
@@ -45,9 +47,11 @@ class Tpe:
     def started(self, trial: int, config: Point) -> None:
         """It has a place in the model at once, as one of those that are not good."""
         self._documents[trial] = self._document(len(self._documents), config)
+        self._silent.add(trial)
 
     def observed(self, trial: int, config: Point, epochs: float, outcome: Outcome | None) -> None:
         """Ranks are read off when they are needed."""
+        self._silent.discard(trial)
         self._observations.observed(trial, epochs, outcome)
 
     def propose(self, trial: int, attempt: int) -> Point:
@@ -59,7 +63,8 @@ class Tpe:
     def _suggested(self, decision: str) -> dict[str, float]:
         from hyperopt import base, tpe
 
-        known = base.trials_from_docs(list(self._documents.values()), validate=False)
+        there = [self._documents[number] for number in (*self._observations.ranks(), *self._silent)]
+        known = base.trials_from_docs(sorted(there, key=itemgetter("tid")), validate=False)
         seed = int.from_bytes(hashlib.sha256(decision.encode()).digest()[:4])
         [found] = tpe.suggest(
             [len(self._documents)],

@@ -36,6 +36,16 @@ def test_split_is_equation_3_of_the_paper(trials, good, others):
     assert sizes(searcher(trials)) == [good, others]
 
 
+def test_of_many_trials_the_model_has_the_best_and_the_latest():
+    assert sizes(searcher(220)) == [33, 187]
+    found = searcher(221)
+    assert sizes(found) == [30, 170]
+    values = [conditional.value(SPACE.draw(1, trial)) for trial in range(221)]
+    best = sorted(range(121), key=lambda trial: -values[trial])[:100]
+    seen = {tuple(row) for density in found._densities for row in density._rows}
+    assert seen == {tuple(found._rows[trial]) for trial in (*best, *range(121, 221))}
+
+
 def test_the_good_ones_are_the_best():
     found = searcher(60)
     found.propose(60, 0)

@@ -25,3 +25,15 @@ def test_constraints_come_first():
     for trial, outcome in enumerate([Outcome((9.0,), 0.2), Outcome((1.0,)), Outcome((8.0,), 0.1)]):
         told.observed(trial, 1, outcome)
     assert told.ranks() == {0: 2, 1: 0, 2: 1}
+
+
+def test_of_many_the_best_and_the_latest_stay():
+    told = Observations(most=10)
+    for trial in range(11):
+        told.observed(trial, 1, Outcome((float(-trial),)))
+    assert list(told.outcomes) == list(range(11))  # a surplus is let gather
+    told.observed(11, 1, None)
+    assert list(told.outcomes) == [0, 1, 2, 3, 4, 7, 8, 9, 10, 11]
+    told.observed(5, 9, Outcome((1.0,)))
+    assert list(told.outcomes)[-1] == 5  # known again, as the latest
+    assert told.ranks()[5] == 0

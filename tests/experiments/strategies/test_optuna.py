@@ -171,7 +171,7 @@ def test_before_anything_is_known_and_where_all_failed_it_is_random():
         assert found.propose(20, 0) != found.propose(21, 0)
 
 
-def test_a_gaussian_process_gets_the_best_and_the_latest():
+def test_a_sampler_gets_what_is_remembered_and_what_is_in_flight():
     class Seen(RandomSampler):
         def sample_relative(self, study, trial, search_space):
             seen.append(study.trials)
@@ -179,14 +179,14 @@ def test_a_gaussian_process_gets_the_best_and_the_latest():
 
     seen = []
     dimensions = searcher()._coding.dimensions
-    sampling, observations = Sampling(lambda seed: Seen(seed), dimensions, most=4), Observations()
+    sampling, observations = Sampling(lambda seed: Seen(seed), dimensions), Observations(most=6)
     for number in range(12):
         sampling.started(number, {"rate": number / 12}, "")
         if number < 10:
             observations.observed(number, 1, Outcome((float(-number),)))
-    sampling.observed(observations)
+            sampling.observed(observations)
     sampling.suggested("")
-    assert [round(trial.params["rate"] * 12) for trial in seen[-1]] == [0, 1, 8, 9, 10, 11]
+    assert [round(trial.params["rate"] * 12) for trial in seen[-1]] == [0, 1, 2, 7, 8, 9, 10, 11]
 
 
 def test_cmaes_is_refused_what_it_cannot_search(monkeypatch):
