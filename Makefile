@@ -7,7 +7,7 @@
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-BENCHMARKS = $(filter-out verify gcide hypernymy frontier frontier_jobs recorded search_efficiency two_phase bohb_peer,$(basename $(notdir $(shell grep -l '^if __name__ == "__main__":' benchmarks/*.py))))
+BENCHMARKS = $(filter-out verify gcide hypernymy frontier frontier_jobs recorded search_efficiency warm_start search_real two_phase bohb_peer,$(basename $(notdir $(shell grep -l '^if __name__ == "__main__":' benchmarks/*.py))))
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' Makefile

@@ -2,7 +2,7 @@
 
     python -m benchmarks.recorded            how much there is to train, in FLOPs and in hours
     python -m benchmarks.recorded run        train what is not done yet (it goes on where it was ended)
-    python -m benchmarks.recorded table      what is done as one Parquet file, with its data card
+    python -m benchmarks.recorded table      what is done as one Parquet file, with its data card, in benchmarks/results
 
 Space: `searchspaces.joint` (architecture × training × distillation). Points: its default, then random search's own
 draws, the same on every task. Tasks, none of which needs a network:
@@ -184,7 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 0 if all is done, 1 if something is not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("count", "run", "table"), default="count")
-    parser.add_argument("--out", type=Path, default=Path("results/recorded"), help="folder of logs, and of the table")
+    parser.add_argument("--out", type=Path, default=Path("results/recorded"), help="folder of the logs")
+    parser.add_argument("--to", type=Path, default=Path("benchmarks/results"), help="folder of the table")
     parser.add_argument("--processes", type=int, default=2, help="trainings at once")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="trainings that run then are ended")
     parser.add_argument("--smoke", action="store_true", help="next to nothing, in seconds")
@@ -199,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1 if left else 0
     from benchmarks import recorded_table
 
-    print(recorded_table.write(size, given.out))
+    print(recorded_table.write(size, given.out, given.to))
     return 0
 
 

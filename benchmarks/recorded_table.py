@@ -12,6 +12,7 @@ from pyarrow import parquet
 import searchspaces
 from benchmarks import frontier_jobs, recorded
 from benchmarks.machine import described
+from tasks.features import features
 from trainables.data import default_cache, prepare
 from trainables.layers import Layers, LayersConfig, read
 from trainables.routine import Workspace
@@ -22,8 +23,8 @@ METRICS = ("val_accuracy", "val_loss", "train_loss", "latency_ms", "size_mb", "p
 _METADATA = b"recorded"
 
 
-def write(size: recorded.Size, folder: Path) -> str:
-    """Both files, of the configurations that are done on every task; what there is, in words.
+def write(size: recorded.Size, folder: Path, to: Path) -> str:
+    """Both files into `to`, of the configurations that are done on every task; what there is, in words.
 
     Layers that no cached table has are measured: leave the machine alone meanwhile.
     """
@@ -44,12 +45,15 @@ def write(size: recorded.Size, folder: Path) -> str:
         for place, number in enumerate(whole)
         for line in found[name, number]
     ]
-    about = {"size": asdict(size), "configurations": len(whole), "space": searchspaces.load("joint").to_json()}
-    _store(rows, about, folder / NAME)
-    (folder / CARD).write_text(_card(size, len(whole), rows))
-    return (
-        f"{len(whole)} of {size.configurations} configurations on {len(given)} tasks, {len(rows)} rows: {folder / NAME}"
-    )
+    about = {
+        "size": asdict(size),
+        "configurations": len(whole),
+        "space": searchspaces.load("joint").to_json(),
+        "features": {name: features(prepare(task, default_cache())) for name, task in given.items()},
+    }
+    _store(rows, about, to / NAME)
+    (to / CARD).write_text(_card(size, len(whole), rows))
+    return f"{len(whole)} of {size.configurations} configurations on {len(given)} tasks, {len(rows)} rows: {to / NAME}"
 
 
 def _found(size: recorded.Size, given: Mapping[str, Json], folder: Path) -> dict[tuple[str, int], list[Json]]:

@@ -1,6 +1,6 @@
 """How little training a search needs: our strategies beside Ray Tune's, Optuna's and Syne Tune's, on virtual workers.
 
-    python -m benchmarks.search_efficiency [--table results/recorded/recorded.parquet] [--seeds 30]
+    python -m benchmarks.search_efficiency [--table benchmarks/results/recorded.parquet] [--seeds 30]
 
 Plays the recorded benchmark (where that file is not there, the closed forms of benchmarks.surfaces, open and as tables
 of 500 random points), four virtual workers, the default configuration first for all, each library by its own code (see
@@ -31,7 +31,7 @@ from typing import Any
 from benchmarks import search_measures, search_playing, search_rivals, search_text, surfaces
 from benchmarks.machine import described
 from benchmarks.search_measures import Course
-from benchmarks.surfaces import ACCURACY, LATENCY, Surface
+from benchmarks.surfaces import ACCURACY, LATENCY, Point, Surface
 from experiments.engine import strategies
 from experiments.engine.frontier import Objectives
 from experiments.engine.outcome import outcome
@@ -42,7 +42,7 @@ Json = dict[str, Any]
 RANDOM = "random"
 OURS = "bohb + asha", "bohb + asha, both"
 # Searcher, scheduler, and whether it searches for both objectives or for accuracy alone.
-_OURS: Mapping[str, tuple[str, str, bool]] = {
+OWN: Mapping[str, tuple[str, str, bool]] = {
     RANDOM: ("random", "none", False),
     "random + asha": ("random", "asha", False),
     "bohb + asha": ("bohb", "asha", False),
@@ -63,6 +63,7 @@ _RIVALS: Mapping[str, Callable[[Surface, int], search_playing.Code]] = {
 _OBJECTIVES: Objectives = {ACCURACY: "max", LATENCY: "min"}
 # Epochs: a fifth of what 500 full trainings take, and some four times what is to be enough for the target.
 BUDGET, WORKERS = 2700, 4
+TABLE = Path("benchmarks/results/recorded.parquet")
 # Random search of an open space is given up after so many budgets.
 _FAR = 10
 
@@ -71,20 +72,20 @@ def names() -> list[str]:
     """All that can be played here."""
     there = {"Ray": True, "Optuna": find_spec("optuna") is not None, "Syne": search_rivals.available()}
     rivals = [name for name in _RIVALS if there[name.replace(":", " ").split()[0]]]
-    return [*(name for name in _OURS if there["Optuna"] or not name.startswith("optuna")), *rivals]
+    return [*(name for name in OWN if there["Optuna"] or not name.startswith("optuna")), *rivals]
 
 
-def strategy(name: str, surface: Surface, seed: int) -> Strategy:
-    """One of `names`, for one search."""
+def strategy(name: str, surface: Surface, seed: int, then: Sequence[Point] = ()) -> Strategy:
+    """One of `names`, for one search. then: points that one of ours begins with, after the default."""
     if name in _RIVALS:
         return search_playing.Rival(_RIVALS[name](surface, seed), surface)
-    searcher, scheduler, both = _OURS[name]
+    searcher, scheduler, both = OWN[name]
     stop = strategies.load(scheduler, "SCHEDULER")
     objectives: Objectives = _OBJECTIVES if both else {ACCURACY: "max"}
     return Pair(
         searcher=_searcher(searcher, surface, seed),
         scheduler=stop(stop.Config(), surface.epochs),
-        first=[surface.space.default()],
+        first=[surface.space.default(), *then],
         trials=None,
         epochs=surface.epochs,
         outcome=functools.partial(outcome, objectives=objectives, constraints={}),
@@ -170,10 +171,10 @@ def _quartiles(rows: Sequence[Sequence[float]]) -> list[list[float]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, default=Path("results/recorded/recorded.parquet"))
+    parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--budget", type=int, default=BUDGET, help="epochs of a search")
-    parser.add_argument("--only", nargs="*", help=f"some of: {', '.join([*_OURS, *_RIVALS])}")
+    parser.add_argument("--only", nargs="*", help=f"some of: {', '.join([*OWN, *_RIVALS])}")
     parser.add_argument("--surfaces", nargs="*", help="some of what is played; all without it")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))

@@ -51,6 +51,10 @@ class Trace:
             self._bests.append(max(self._bests[-1], metrics[ACCURACY]))
             self._volumes.append(_grown(self._front, metrics, self._surface, self._volumes[-1]))
 
+    def best(self, epochs: int) -> float:
+        """The best accuracy reported within so many epochs."""
+        return self._bests[min(epochs, len(self._bests) - 1)]
+
     def course(self) -> Course:
         """Where a space was searched before the budget was spent, it stays as it was."""
         last = len(self._volumes) - 1
@@ -65,6 +69,13 @@ def play(strategy: Strategy, surface: Surface, budget: int, workers: int, *, mos
 
     most: epochs up to which it goes on beyond the budget until the target is met; the curves end with the budget.
     """
+    return searched(strategy, surface, budget, workers, most=most)[0].course()
+
+
+def searched(
+    strategy: Strategy, surface: Surface, budget: int, workers: int, *, most: int = 0
+) -> tuple[Trace, Director]:
+    """As `play`, with all that is known of the search's trials."""
     director = Director([Stage("search", "", lambda _: strategy, watched=(ACCURACY,))])
     trace = Trace(surface, budget)
     for _, event in simulate(director, surface.curve, workers):
@@ -72,7 +83,7 @@ def play(strategy: Strategy, surface: Surface, budget: int, workers: int, *, mos
             trace.report(event.metrics)
         if trace.spent >= (budget if trace.to_target < math.inf else max(budget, most)):
             break
-    return trace.course()
+    return trace, director
 
 
 def _grown(front: list[Vector], metrics: Mapping[str, Any], surface: Surface, volume: float) -> float:

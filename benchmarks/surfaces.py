@@ -16,7 +16,7 @@ sharp model) lose more of their lead over random search than in an open space, a
 import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class Surface:
 
     best: the highest accuracy of any point at any epoch. share: of the gap from the default to it that a search is to
     close. ceiling_ms: the latency from which down hypervolume counts. points: the only ones; empty: all of the space.
+    features: meta-features of the data.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Surface:
     share: float
     ceiling_ms: float
     points: tuple[Point, ...] = ()
+    features: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def default(self) -> float:
@@ -200,7 +202,17 @@ def _played(task: str, space: Space, about: Mapping[str, Any], rows: Sequence[Ma
         return Curve(lambda epoch: dict(of[epoch - 1]), seconds=of[-1]["seconds"] / epochs)
 
     best = max(float(row[ACCURACY]) for row in rows)
-    return Surface(task, space, epochs, curve, best, share=0.99, ceiling_ms=1.0, points=tuple(points.values()))
+    return Surface(
+        task,
+        space,
+        epochs,
+        curve,
+        best,
+        share=0.99,
+        ceiling_ms=1.0,
+        points=tuple(points.values()),
+        features=about["features"][task],
+    )
 
 
 class Nearest:

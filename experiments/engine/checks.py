@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Schedulers that a searcher goes with, and why no others; one that is not here goes with all.
 _LEGAL = {
-    "bohb": (("hyperband", "asha"), "its model is of what trials are worth at several budgets"),
+    "bohb": (("hyperband", "asha", "promotion"), "its model is of what trials are worth at several budgets"),
     "pbt": (("none",), "it ends and goes on with trials itself"),
     "replay": (("none",), "it follows a schedule to its end"),
 }
@@ -127,7 +127,7 @@ def _of_pair(stage: Stage) -> list[str]:
     if legal(searcher, scheduler):
         return []
     allowed, why = _LEGAL[searcher]
-    way_out = "leave scheduler out" if allowed == ("none",) else f"take {' or '.join(allowed)}"
+    way_out = "leave scheduler out" if allowed == ("none",) else f"take {', '.join(allowed[:-1])} or {allowed[-1]}"
     return [f"search.scheduler is {scheduler!r}, which does not go with searcher {searcher!r}: {why}; {way_out}"]
 
 

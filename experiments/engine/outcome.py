@@ -32,6 +32,16 @@ def outcome(metrics: Mapping[str, Any], objectives: Objectives, constraints: Bou
     return Outcome(vector(metrics, objectives), sum(_excess(metrics, name, to) for name, to in constraints.items()))
 
 
+def best(one: Outcome, other: Outcome) -> Outcome:
+    """Each number as good as in the better of the two."""
+    values = tuple(max(pair, key=_comparable) for pair in zip(one.values, other.values, strict=True))
+    return Outcome(values, min(one.violation, other.violation))
+
+
+def _comparable(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
 def _excess(metrics: Mapping[str, Any], name: str, bounds: Mapping[str, float | None]) -> float:
     value = score(metrics, name, "max")
     if math.isnan(value):

@@ -51,13 +51,13 @@ Named = Annotated[Part, BeforeValidator(_part, json_schema_input_type=str | Part
 
 
 class Search(Model):
-    """The strategy: a searcher proposes configurations, a scheduler stops trials. bohb goes with hyperband or asha, pbt
-    and replay (of the schedule that pbt found) with no scheduler; all others go together."""
+    """The strategy: a searcher proposes configurations, a scheduler stops trials. bohb goes with hyperband, asha or
+    promotion, pbt and replay (of the schedule that pbt found) with no scheduler; all others go together."""
 
     searcher: Named = Part(name="random")
     """random, grid, greedy, evolution, reinforce, tpe, bohb, optuna, pbt or replay, or {name: …, options}."""
     scheduler: Named = Part(name="none")
-    """none, asha, hyperband, or {name: asha, eta: 3, grace_period: 1}."""
+    """none, asha, promotion, hyperband, or {name: asha, eta: 3, grace_period: 1}."""
 
 
 class Each(Model):

@@ -50,7 +50,7 @@ def played(name, surface, asked, seed=0, budget=10_000):
     return asked.run[1:], course  # `play` itself looks at the default
 
 
-@pytest.mark.parametrize("name", [*search_efficiency._OURS, *RIVALS])
+@pytest.mark.parametrize("name", [*search_efficiency.OWN, *RIVALS])
 def test_all_play_each_recorded_point_once_and_the_default_first(name, table, asked):
     run, course = played(name, table, asked)
     promoted = "hyperband" in name  # a trial that is promoted begins again

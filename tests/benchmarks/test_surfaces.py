@@ -120,7 +120,7 @@ def table(tmp_path, monkeypatch):
         place.mkdir()
         lines = [line for job in jobs for line in logged(job.name, job.name != "digits-002")]
         (place / "jobs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    said = recorded_table.write(size, tmp_path)
+    said = recorded_table.write(size, tmp_path, tmp_path)
     assert said == f"3 of 4 configurations on 2 tasks, 12 rows: {tmp_path / 'recorded.parquet'}"
     return tmp_path / "recorded.parquet"
 

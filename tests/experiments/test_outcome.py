@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from experiments.engine.outcome import Fronts, Outcome, outcome, ranks
+from experiments.engine.outcome import Fronts, Outcome, best, outcome, ranks
 
 OBJECTIVES = {"val_accuracy": "max", "latency_ms": "min"}
 
@@ -58,6 +58,11 @@ def test_outcome_has_values_in_order_and_relative_violations():
     assert found.violation == pytest.approx(0.2 + 0.75)
     assert outcome({"val_accuracy": 0.8}, {"val_accuracy": "max"}, {"latency_ms": {"max": 5.0}}).violation == math.inf
     assert outcome({"a": 1.0}, {"a": "max"}, {"a": {"max": 1.0, "min": 1.0}}).violation == 0
+
+
+def test_the_best_of_two_is_as_good_as_the_better_in_each_number():
+    assert best(Outcome((0.1, -2.0), 0.5), Outcome((0.2, -3.0))) == Outcome((0.2, -2.0))
+    assert best(Outcome((math.nan,)), Outcome((0.1,), 1.0)) == Outcome((0.1,)) == best(Outcome((0.1,)), Outcome((math.nan,)))
 
 
 def test_ranks_worked_by_hand():

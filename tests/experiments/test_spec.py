@@ -146,7 +146,7 @@ PARAMETERS = "name, routine, space, fix, narrow, initial, options, each, search,
             with_(searcher="bohb"),
             [
                 f"{STAGE}.search.scheduler is 'none', which does not go with searcher 'bohb': its model is of what "
-                "trials are worth at several budgets; take hyperband or asha"
+                "trials are worth at several budgets; take hyperband, asha or promotion"
             ],
         ),
         (

@@ -93,6 +93,11 @@ class Searcher(Protocol):
         ...
 
 
+# What a search still has: new trials; no more of them, as many as were asked for were begun; time, but no point of the
+# space that was not tried.
+Left = Literal["trials", "nothing", "time"]
+
+
 class Scheduler:
     """Decides, report by report, whether a trial goes on. Made of (options, the maximum epochs).
 
@@ -113,8 +118,8 @@ class Scheduler:
     def ended(self, trial: int) -> None:
         """The trial is over, for whatever reason: nobody waits for it."""
 
-    def promoted(self, last: bool) -> tuple[int, float] | None:
-        """A paused trial to take up, and its next budget. `last`: no new trial comes. Changes no state."""
+    def promoted(self, left: Left) -> tuple[int, float] | None:
+        """A paused trial to take up, and its next budget. Changes no state."""
         return None
 
     def dropped(self) -> Sequence[int]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.engine.events import Verdict
 from experiments.engine.outcome import Outcome, ranks
-from experiments.engine.strategies import Scheduler, check_grace_period
+from experiments.engine.strategies import Left, Scheduler, check_grace_period
 
 Rungs = list[tuple[int, float]]
 
@@ -168,10 +168,10 @@ class Hyperband(Scheduler):
         if bracket.over:
             self._brackets.remove(bracket)
 
-    def promoted(self, last: bool) -> tuple[int, float] | None:
+    def promoted(self, left: Left) -> tuple[int, float] | None:
         """The best of the oldest bracket where some wait to go on."""
         for bracket in self._brackets:
-            trial = bracket.queue[0] if bracket.queue else bracket.last() if last else None
+            trial = bracket.queue[0] if bracket.queue else bracket.last() if left != "trials" else None
             if trial is not None:
                 return trial, bracket.budget(trial)
         return None

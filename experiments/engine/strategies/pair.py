@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from experiments.engine.events import Config, Metrics, Verdict
 from experiments.engine.outcome import Outcome
-from experiments.engine.strategies import Proposal, Scheduler, Searcher, Signal, key
+from experiments.engine.strategies import Left, Proposal, Scheduler, Searcher, Signal, key
 
 # A space can be small: after so many proposals that had been tried or are refused, it counts as searched.
 _REDRAWS = 200
@@ -40,12 +40,14 @@ class Pair:
         self._tried: set[str] = set()
         self._refused = 0
         self._live: set[int] = set()
+        self._paused: set[int] = set()
         self._answer: Proposal | Signal | None = None
 
     def ask(self) -> Proposal | Signal:
         """A promoted trial, else the next that nobody has tried yet. The same until something is told."""
         if self._answer is None:
-            self._answer = self._promoted(last=False) or self._new() or self._promoted(last=True) or self._rest()
+            left: Left = "time" if self._trials is None else "nothing"
+            self._answer = self._promoted("trials") or self._new() or self._promoted(left) or self._rest()
         return self._answer
 
     def refused(self, config: Config) -> None:
@@ -60,6 +62,7 @@ class Pair:
         """The proposal is taken: a paused trial goes on, or a new number and its point are used."""
         self._answer = None
         self._live.add(trial)
+        self._paused.discard(trial)
         self._scheduler.started(trial)
         if trial == len(self._configs):
             self._configs.append(config)
@@ -77,15 +80,19 @@ class Pair:
         """The trial takes no slot until it is promoted."""
         self._answer = None
         self._live.discard(trial)
+        self._paused.add(trial)
 
     def dropped(self) -> Sequence[int]:
-        """Paused trials that are not promoted."""
+        """Paused trials that are not promoted: their scheduler gave them up, or the search is over."""
+        if self._paused and not self._live and self.ask() == "done":
+            return sorted(self._paused)
         return self._scheduler.dropped()
 
     def ended(self, trial: int, failed: bool) -> None:
         """A failed trial is told to the searcher without an outcome: it ranks last."""
         self._answer = None
         self._live.discard(trial)
+        self._paused.discard(trial)
         self._scheduler.ended(trial)
         if failed:
             self._searcher.observed(trial, self._configs[trial], 0.0, None)
@@ -93,8 +100,8 @@ class Pair:
     def _rest(self) -> Signal:
         return "wait" if self._live else "done"
 
-    def _promoted(self, *, last: bool) -> Proposal | None:
-        found = self._scheduler.promoted(last)
+    def _promoted(self, left: Left) -> Proposal | None:
+        found = self._scheduler.promoted(left)
         return Proposal(found[0], self._configs[found[0]], found[1], start=found[0]) if found else None
 
     def _new(self) -> Proposal | None:
