@@ -40,18 +40,20 @@ from experiments.engine.strategies.pair import Pair
 
 Json = dict[str, Any]
 RANDOM = "random"
-OURS = "bohb + asha", "bohb + asha, both"
+OURS = "bohb + promotion", "bohb + promotion, both"
 # Searcher, scheduler, and whether it searches for both objectives or for accuracy alone.
 OWN: Mapping[str, tuple[str, str, bool]] = {
     RANDOM: ("random", "none", False),
     "random + asha": ("random", "asha", False),
     "bohb + asha": ("bohb", "asha", False),
     "bohb + hyperband": ("bohb", "hyperband", False),
-    "tpe + asha": ("tpe", "asha", False),
-    "optuna + asha": ("optuna", "asha", False),
-    "evolution + asha": ("evolution", "asha", False),
-    "bohb + asha, both": ("bohb", "asha", True),
-    "optuna + asha, both": ("optuna", "asha", True),
+    "random + promotion": ("random", "promotion", False),
+    "bohb + promotion": ("bohb", "promotion", False),
+    "tpe + promotion": ("tpe", "promotion", False),
+    "optuna + promotion": ("optuna", "promotion", False),
+    "evolution + promotion": ("evolution", "promotion", False),
+    "bohb + promotion, both": ("bohb", "promotion", True),
+    "optuna + promotion, both": ("optuna", "promotion", True),
 }
 _RIVALS: Mapping[str, Callable[[Surface, int], search_playing.Code]] = {
     "Ray Tune: random, FIFO": search_rivals.RayRandom,

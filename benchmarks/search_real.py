@@ -31,8 +31,8 @@ Json = dict[str, Any]
 TASK, EPOCHS = "digits", 27
 BUDGETS = 81, 243, 486
 # Trials that surely spend the largest budget; what a search does after it is left out.
-_TRIALS = {"none": BUDGETS[-1] // EPOCHS, "asha": BUDGETS[-1] // 3}
-STRATEGIES = ("random", "bohb + asha")
+_TRIALS = {"none": BUDGETS[-1] // EPOCHS, "promotion": BUDGETS[-1] // 3}
+STRATEGIES = ("random", "bohb + promotion")
 _TABLE_SEEDS = 30
 ROOT = Path(__file__).parents[1]
 

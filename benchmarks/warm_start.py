@@ -89,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--table is {given.table}, which is not there; write it with python -m benchmarks.recorded table")
     found = run(given.table, given.seeds, given.processes)
     for name, each in found["tasks"].items():
-        print(f"{name}: {each['epochs_cold']:.0f} epochs cold, {each['epochs_warm']:.0f} warm, {each['saved']:.0%} saved")
+        print(
+            f"{name}: {each['epochs_cold']:.0f} epochs cold, {each['epochs_warm']:.0f} warm, {each['saved']:.0%} saved"
+        )
     print(f"saved, median over tasks: {found['saved']:.0%}")
     record("warm_start", found, ("numpy",))
     return 0

@@ -116,6 +116,8 @@ def table(tmp_path, monkeypatch):
     monkeypatch.setattr(recorded_table, "_latencies", lambda task, points: [0.1 * (1 + n) for n in range(len(points))])
     given = {name: {"name": "text_classification"} for name in ("glosses", "digits")}
     monkeypatch.setattr(recorded, "tasks", lambda *_: given)
+    monkeypatch.setattr(recorded_table, "prepare", lambda task, cache: task)
+    monkeypatch.setattr(recorded_table, "features", lambda data: {"examples": float(len(data["name"]))})
     for place, jobs in recorded.jobs(size, given, tmp_path):
         place.mkdir()
         lines = [line for job in jobs for line in logged(job.name, job.name != "digits-002")]
@@ -141,6 +143,7 @@ def test_a_table_plays_what_was_recorded(table):
     surface, points = found["glosses"], recorded.points(4)
     assert surface.points == (points[0], points[1], points[3])
     assert surface.epochs == 2
+    assert surface.features == {"examples": 19.0}
     course = surface.curve(points[3])
     assert course.seconds == 3.0
     metrics = course.metrics(2)

@@ -62,7 +62,11 @@ def test_outcome_has_values_in_order_and_relative_violations():
 
 def test_the_best_of_two_is_as_good_as_the_better_in_each_number():
     assert best(Outcome((0.1, -2.0), 0.5), Outcome((0.2, -3.0))) == Outcome((0.2, -2.0))
-    assert best(Outcome((math.nan,)), Outcome((0.1,), 1.0)) == Outcome((0.1,)) == best(Outcome((0.1,)), Outcome((math.nan,)))
+    assert (
+        best(Outcome((math.nan,)), Outcome((0.1,), 1.0))
+        == Outcome((0.1,))
+        == best(Outcome((0.1,)), Outcome((math.nan,)))
+    )
 
 
 def test_ranks_worked_by_hand():

@@ -37,7 +37,9 @@ class Rung:
     def first(self) -> tuple[float, int] | None:
         """The best paused one, and the share of all that it is the last of."""
         order = self._order() if self.paused else []
-        return next((((place + 1) / len(order), trial) for place, trial in enumerate(order) if trial in self.paused), None)
+        return next(
+            (((place + 1) / len(order), trial) for place, trial in enumerate(order) if trial in self.paused), None
+        )
 
     def _order(self) -> list[int]:
         if self._by_value:
@@ -56,7 +58,9 @@ class Promotion(Scheduler):
 
         model_config = ConfigDict(frozen=True, extra="forbid")
         eta: float = Field(3.0, ge=2.0, allow_inf_nan=False, description="reduction factor: 1 in eta passes a rung")
-        grace_period: Annotated[float, Field(gt=0.0)] = Field(1.0, description="epochs after which a trial pauses first")
+        grace_period: Annotated[float, Field(gt=0.0)] = Field(
+            1.0, description="epochs after which a trial pauses first"
+        )
 
     def __init__(self, config: Config, max_epochs: float) -> None:
         check_grace_period(config.grace_period, max_epochs)
