@@ -1,7 +1,8 @@
 """The recorded benchmark: 500 configurations of a joint space on three tasks, each trained once, with full curves.
 
     python -m benchmarks.recorded            how much there is to train, in FLOPs and in hours
-    python -m benchmarks.recorded run        train what is not done yet (it goes on where it was ended)
+    python -m benchmarks.recorded run        train what is not done yet (it goes on where it was ended, and with what
+                                             the table lacks that is published)
     python -m benchmarks.recorded table      what is done as one Parquet file, with its data card, in benchmarks/results
 
 Space: `searchspaces.joint` (architecture × training × distillation). Points: its default, then random search's own
@@ -18,10 +19,9 @@ A teacher a task, trained on the same examples first, answers to all students. T
 """
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,16 @@ def _patch(task: Json) -> Json:
     return {"patch": 2} if task["name"] == "image_classification" else {}
 
 
-def jobs(size: Size, given: Mapping[str, Json], folder: Path) -> Iterator[tuple[Path, list[Job]]]:
-    """The folder and the jobs of each part: all tasks of some configurations, so that what is there is of use."""
+def jobs(
+    size: Size, given: Mapping[str, Json], folder: Path, there: Collection[int] = ()
+) -> Iterator[tuple[Path, list[Job]]]:
+    """The folder and the jobs of each part: all tasks of some configurations, so that what is there is of use.
+
+    there: configurations that are left out.
+    """
     chosen = points(size.configurations)
     for first in range(0, len(chosen), size.part):
-        part = enumerate(chosen[first : first + size.part], first)
+        part = [pair for pair in enumerate(chosen[first : first + size.part], first) if pair[0] not in there]
         yield (
             folder / f"part-{first // size.part:02d}",
             [
@@ -140,15 +145,18 @@ def _job(name: str, given: Json, size: Size, teacher: Path) -> Job:
     return Job(name=name, routine="distill", config=config)
 
 
-def run(size: Size, folder: Path, *, processes: int, seconds: float) -> list[str]:
-    """Trains what is not done; the names of what is not done then. Beginning again goes on."""
+def run(size: Size, folder: Path, *, processes: int, seconds: float, there: Collection[int] = ()) -> list[str]:
+    """Trains what is not done; the names of what is not done then. Beginning again goes on.
+
+    there: configurations that need no training.
+    """
     given, end = tasks(size, folder), time.monotonic() + seconds
     left = frontier_jobs.run(
         teachers(size, given), folder / "teachers", processes=processes, device="cpu", seconds=seconds
     )
     if left:
         return left
-    for place, part in jobs(size, given, folder):
+    for place, part in jobs(size, given, folder, there):
         rest = end - time.monotonic()
         left += frontier_jobs.run(part, place, processes=processes, device="cpu", seconds=max(rest, 0))
     return left
@@ -185,22 +193,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("count", "run", "table"), default="count")
     parser.add_argument("--out", type=Path, default=Path("results/recorded"), help="folder of the logs")
-    parser.add_argument("--to", type=Path, default=Path("benchmarks/results"), help="folder of the table")
+    parser.add_argument("--to", type=Path, help="folder of the table (benchmarks/results; with --smoke that of the logs)")
     parser.add_argument("--processes", type=int, default=2, help="trainings at once")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="trainings that run then are ended")
     parser.add_argument("--smoke", action="store_true", help="next to nothing, in seconds")
     given = parser.parse_args(arguments)
     size = SMOKE if given.smoke else Size()
+    to = given.to or (given.out if given.smoke else Path("benchmarks/results"))
     if given.what == "count":
         print(estimate(size, given.out))
         return 0
-    if given.what == "run":
-        left = run(size, given.out, processes=given.processes, seconds=given.seconds)
-        print(json.dumps({"not_done": left}))
-        return 1 if left else 0
     from benchmarks import recorded_table
 
-    print(recorded_table.write(size, given.out, given.to))
+    if given.what == "run":
+        there = {row["configuration"] for row in recorded_table.published(size, to)}
+        left = run(size, given.out, processes=given.processes, seconds=given.seconds, there=there)
+        print(f"{len(left)} trainings are not done")
+        return 1 if left else 0
+    print(recorded_table.write(size, given.out, to))
     return 0
 
 

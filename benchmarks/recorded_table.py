@@ -24,29 +24,23 @@ _METADATA = b"recorded"
 
 
 def write(size: recorded.Size, folder: Path, to: Path) -> str:
-    """Both files into `to`, of the configurations that are done on every task; what there is, in words.
+    """Both files into `to`, of the configurations that are done on every task, those that the table there has among
+    them; what there is, in words.
 
     Layers that no cached table has are measured: leave the machine alone meanwhile.
     """
-    given = recorded.tasks(size, folder)
-    found = _found(size, given, folder)
-    points = dict(enumerate(recorded.points(size.configurations)))
-    whole = [number for number in points if all(len(found.get((name, number), ())) == size.epochs for name in given)]
+    given, points = recorded.tasks(size, folder), recorded.points(size.configurations)
+    reports = {**_found(size, given, folder), **_reports(published(size, to))}
+    whole = [n for n in range(len(points)) if all(len(reports.get((name, n), ())) == size.epochs for name in given)]
     latencies = {name: _latencies(task, [points[number] for number in whole]) for name, task in given.items()}
     rows = [
-        {
-            "task": name,
-            "configuration": number,
-            **points[number],
-            **line,
-            "latency_ms": latencies[name][place],
-        }
+        {"task": name, "configuration": number, **points[number], **report, "latency_ms": latency}
         for name in given
-        for place, number in enumerate(whole)
-        for line in found[name, number]
+        for number, latency in zip(whole, latencies[name], strict=True)
+        for report in reports[name, number]
     ]
     about = {
-        "size": asdict(size),
+        "size": _plain(size),
         "configurations": len(whole),
         "space": searchspaces.load("joint").to_json(),
         "features": {name: features(prepare(task, default_cache())) for name, task in given.items()},
@@ -54,6 +48,29 @@ def write(size: recorded.Size, folder: Path, to: Path) -> str:
     _store(rows, about, to / NAME)
     (to / CARD).write_text(_card(size, len(whole), rows))
     return f"{len(whole)} of {size.configurations} configurations on {len(given)} tasks, {len(rows)} rows: {to / NAME}"
+
+
+def published(size: recorded.Size, to: Path) -> list[Json]:
+    """The rows of the table that is there. Raises ValueError where that was recorded otherwise."""
+    if not (to / NAME).exists():
+        return []
+    about, rows = load(to / NAME)
+    if about["size"] != _plain(size):
+        raise ValueError(f"{to / NAME} was recorded with size {about['size']}, must be {_plain(size)}; move it away")
+    return rows
+
+
+def _reports(rows: list[Json]) -> dict[tuple[str, int], list[Json]]:
+    """By task and configuration, as `_found` gives them."""
+    found: dict[tuple[str, int], list[Json]] = {}
+    for row in rows:
+        report = {name: row[name] for name in ("epoch", *METRICS, "seconds") if name in row}
+        found.setdefault((row["task"], row["configuration"]), []).append(report)
+    return found
+
+
+def _plain(size: recorded.Size) -> Json:
+    return dict(json.loads(json.dumps(asdict(size))))
 
 
 def _found(size: recorded.Size, given: Mapping[str, Json], folder: Path) -> dict[tuple[str, int], list[Json]]:

@@ -53,6 +53,16 @@ def test_every_job_makes_a_config_of_its_routine_and_a_part_has_all_tasks(tmp_pa
     assert parts[0][1][0].config["teacher"] == str(tmp_path / "teachers" / "glosses")
 
 
+def test_what_is_there_is_not_trained_again(tmp_path):
+    size = recorded.Size(configurations=5, part=2)
+    parts = recorded.jobs(size, recorded.tasks(size, tmp_path), tmp_path, there={0, 1, 4})
+    assert [[job.name for job in part] for _, part in parts] == [
+        [],
+        [f"{name}-00{number}" for number in (2, 3) for name in ("glosses", "digits", "turned")],
+        [],
+    ]
+
+
 def test_students_wait_for_their_teachers(tmp_path, monkeypatch):
     asked = []
 

@@ -157,6 +157,34 @@ def test_a_table_plays_what_was_recorded(table):
     assert "- digits: validation accuracy after 2 epochs 0.020 to 0.320, default 0.020" in card
 
 
+def test_a_table_goes_on_with_what_it_lacks(table, monkeypatch):
+    size = recorded.Size(configurations=4, epochs=2, part=3)
+    before = recorded_table.load(table)[1]
+    logs = table.parent / "part-00" / "jobs.jsonl"
+    logs.unlink()
+    (table.parent / "part-01" / "jobs.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for task in ("glosses", "digits") for line in logged(f"{task}-002", True))
+    )
+    assert {row["configuration"] for row in recorded_table.published(size, table.parent)} == {0, 1, 3}
+    assert recorded_table.write(size, table.parent, table.parent).startswith(
+        "4 of 4 configurations on 2 tasks, 16 rows"
+    )
+    after = recorded_table.load(table)[1]
+    keys = [(row["task"], row["configuration"], row["epoch"]) for row in after]
+    order = {"glosses": 0, "digits": 1}
+    assert keys == sorted(keys, key=lambda key: (order[key[0]], *key[1:]))
+    apart = [
+        {name: value for name, value in row.items() if name != "latency_ms"}
+        for row in after
+        if row["configuration"] != 2
+    ]
+    assert apart == [{name: value for name, value in row.items() if name != "latency_ms"} for row in before]
+    with pytest.raises(
+        ValueError, match=r"was recorded with size .*'epochs': 2.*, must be .*'epochs': 3.*; move it away"
+    ):
+        recorded_table.published(recorded.Size(configurations=4, epochs=3, part=3), table.parent)
+
+
 def test_another_parquet_file_is_refused(tmp_path):
     parquet.write_table(pa.table({"task": ["a"]}), tmp_path / "other.parquet")
     with pytest.raises(ValueError, match=r"other\.parquet is no recorded benchmark; write one with"):
