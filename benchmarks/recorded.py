@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("count", "run", "table"), default="count")
     parser.add_argument("--out", type=Path, default=Path("results/recorded"), help="folder of the logs")
-    parser.add_argument("--to", type=Path, help="folder of the table (benchmarks/results; with --smoke that of the logs)")
+    parser.add_argument("--to", type=Path, help="folder of the table (benchmarks/results; with --smoke the logs')")
     parser.add_argument("--processes", type=int, default=2, help="trainings at once")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="trainings that run then are ended")
     parser.add_argument("--smoke", action="store_true", help="next to nothing, in seconds")
