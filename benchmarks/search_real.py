@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks import frontier_jobs, recorded, search_efficiency, search_measures
 from benchmarks.machine import record
-from benchmarks.search_efficiency import TABLE, WORKERS
+from benchmarks.search_efficiency import OURS, RANDOM, TABLE, WORKERS
 from experiments.engine import runs
 from experiments.engine.events import Reported, from_record
 from experiments.engine.runs import Run
@@ -32,7 +32,7 @@ TASK, EPOCHS = "digits", 27
 BUDGETS = 81, 243, 486
 # Trials that surely spend the largest budget; what a search does after it is left out.
 _TRIALS = {"none": BUDGETS[-1] // EPOCHS, "promotion": BUDGETS[-1] // 3}
-STRATEGIES = ("random", "bohb + promotion")
+STRATEGIES = (RANDOM, OURS[0])
 _TABLE_SEEDS = 30
 ROOT = Path(__file__).parents[1]
 

@@ -8,7 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.search_measures import MARKS
+
 Json = dict[str, Any]
+# The mark from which on curves are drawn: before, all climb alike.
+_FIRST = 3
 RATIOS = {
     "epochs_to_target_over_random": "epochs to the target, over random search without early stopping",
     "epochs_to_target_over_best_rival": "epochs to the target, over the quickest rival",
@@ -84,7 +88,9 @@ def draw(results: Json, path: Path) -> None:
     for row, (name, surface) in zip(axes, surfaces.items(), strict=True):
         for axis, what, label in zip(row, ("best", "volumes"), ("best accuracy", "hypervolume"), strict=True):
             _curves(axis, surface["strategies"], what, results["budget_epochs"])
-            axis.set(title=name, xlabel="epochs trained", ylabel=label)
+            lowest = min(found[what][1][_FIRST] for found in surface["strategies"].values())
+            axis.set(title=name, xlabel="epochs trained", ylabel=label, xscale="log")
+            axis.set(xlim=(results["budget_epochs"] * _FIRST / MARKS, None), ylim=(lowest, None))
     axes[0, 1].legend(fontsize=7, loc="lower right")
     figure.savefig(path, dpi=110)
 
