@@ -22,12 +22,11 @@ from benchmarks import search_efficiency, search_measures
 from benchmarks.machine import record
 from benchmarks.search_efficiency import BUDGET, OURS, TABLE, WORKERS
 from benchmarks.surfaces import ACCURACY, Point, Surface
+from experiments.engine.memory import MOST
 from experiments.engine.outcome import outcome
 from experiments.engine.portfolio import Search, portfolio
 
 Json = dict[str, Any]
-# As many as `warm_start` puts first.
-POINTS = 8
 
 
 @functools.lru_cache(maxsize=64)
@@ -44,7 +43,7 @@ def remembered(table: Path, name: str, seed: int) -> Search:
 def first(table: Path, surface: Surface, seed: int) -> list[Point]:
     """The points that a search of this task begins with, by what is remembered of the others."""
     others = [name for name in search_efficiency.given(table) if name != surface.name]
-    return portfolio(surface.space, surface.features, [remembered(table, name, seed) for name in others], POINTS)
+    return portfolio(surface.space, surface.features, [remembered(table, name, seed) for name in others], MOST)
 
 
 def played(task: tuple[Path, str, int]) -> tuple[float, float]:

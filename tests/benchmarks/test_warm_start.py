@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import search_efficiency, surfaces, warm_start
 from benchmarks.surfaces import ACCURACY
+from experiments.engine.memory import MOST
 
 CLOSED = surfaces.closed("ridge", epochs=9)
 TABLE = surfaces.sampled(CLOSED, 60)
@@ -37,12 +38,12 @@ def test_remembered_is_what_a_search_of_the_task_ended_with(tasks):
 
 def test_the_best_of_the_others_comes_first_and_is_run_after_the_default(tasks):
     first = warm_start.first("table", tasks["c"], 0)
-    assert len(first) == warm_start.POINTS
+    assert len(first) == MOST
     best = max(TABLE.points, key=lambda point: CLOSED.curve(point).metrics(9)[ACCURACY])
     assert first[0] == best
     cold, warm = warm_start.played(("table", "c", 0))
     assert warm < cold
-    assert warm <= (1 + warm_start.POINTS) * CLOSED.epochs
+    assert warm <= (1 + MOST) * CLOSED.epochs
 
 
 def test_the_share_saved_is_of_the_medians():
