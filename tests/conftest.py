@@ -1,22 +1,8 @@
 """For all tests."""
 
-from collections import defaultdict
-
 import pytest
 
 import experiments.engine  # noqa: F401  it sets Ray's environment, which Ray reads when a test first imports it
-
-
-def pytest_collection_modifyitems(items):
-    """Where several processes test, a file stays whole, and one process has all that starts Ray: `ray stop` ends every
-    cluster of a machine."""
-    files = defaultdict(list)
-    for item in items:
-        files[item.path].append(item)
-    for path, of in files.items():
-        group = "ray" if any(item.get_closest_marker("ray") for item in of) else str(path)
-        for item in of:
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture
