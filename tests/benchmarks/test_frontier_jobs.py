@@ -54,7 +54,7 @@ def test_a_job_that_runs_when_the_time_is_up_is_ended_and_told(jobs, tmp_path, m
     monkeypatch.setattr(frontier_jobs, "_PAUSE_S", 0.05)
     path = tmp_path / "jobs.json"
     path.write_text(json.dumps([job.model_dump() for job in jobs]))
-    assert main([str(path), "--out", str(tmp_path / "out"), "--seconds", "0.01"]) == 1
+    assert main([str(path), "--out", str(tmp_path / "out"), "--seconds", "0.1"]) == 1
     assert lines(tmp_path / "out") == [{"name": "teacher", "error": "it ran when the time was up"}]
     assert capsys.readouterr().out.splitlines() == [
         "0 of 4 jobs are done",
