@@ -34,8 +34,11 @@ _REFERENCE = "jobs."
 _PAUSE_S = 0.2
 # Imported once; processes branch off before anything has touched a GPU or begun a thread. torch's optimizers import its
 # compiler, which takes longer than the smallest of trainings.
-_ROUTINES = (f"trainables.{name}" for name in ("compress", "distill", "subnet", "supernet"))
-_PRELOADED = ["__main__", "torch._dynamo", *_ROUTINES]
+_PRELOADED = [
+    "__main__",
+    "torch._dynamo",
+    *(f"trainables.{name}" for name in ("compress", "distill", "subnet", "supernet")),
+]
 
 
 class Job(BaseModel):

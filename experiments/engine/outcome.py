@@ -34,11 +34,12 @@ def outcome(metrics: Mapping[str, Any], objectives: Objectives, constraints: Bou
 
 def best(one: Outcome, other: Outcome) -> Outcome:
     """Each number as good as in the better of the two."""
-    values = tuple(max(pair, key=_comparable) for pair in zip(one.values, other.values, strict=True))
+    values = tuple(max(pair, key=comparable) for pair in zip(one.values, other.values, strict=True))
     return Outcome(values, min(one.violation, other.violation))
 
 
-def _comparable(value: float) -> float:
+def comparable(value: float) -> float:
+    """What is undefined is the last."""
     return -math.inf if math.isnan(value) else value
 
 

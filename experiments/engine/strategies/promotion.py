@@ -6,13 +6,12 @@ rung a trial counts by the best that it reported up to there, so that one epoch'
 """
 
 import bisect
-import math
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from experiments.engine.events import Verdict
-from experiments.engine.outcome import Outcome, best, ranks
+from experiments.engine.outcome import Outcome, best, comparable, ranks
 from experiments.engine.strategies import Left, Scheduler, check_grace_period
 from experiments.engine.strategies.hyperband import brackets
 
@@ -31,7 +30,7 @@ class Rung:
         """Takes the outcome in."""
         self._outcomes[trial], self._by_ranks = outcome, None
         if len(outcome.values) == 1:  # what `ranks` gives, kept up
-            value = -math.inf if math.isnan(outcome.values[0]) else outcome.values[0]
+            value = comparable(outcome.values[0])
             bisect.insort(self._by_value, (outcome.violation, -value, len(self._outcomes), trial))
 
     def first(self) -> tuple[float, int] | None:

@@ -104,6 +104,7 @@ class Sampling:
         from optuna.trial import TrialState
 
         outcomes = observations.outcomes
+        self._silent -= outcomes.keys()
         there = {number: outcome for number, outcome in outcomes.items() if outcome and _finite(outcome)}
         if not there:
             return
@@ -116,7 +117,6 @@ class Sampling:
             trial.system_attrs = dict(self._noted[number])
             if number in violations:
                 trial.set_constraint("violation", violations[number])
-        self._silent -= outcomes.keys()
         known = [self._trials[number] for number in (*outcomes, *self._silent)]
         self._memory.trials = sorted(known, key=lambda trial: trial.number)
 

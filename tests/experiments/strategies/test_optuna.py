@@ -189,6 +189,23 @@ def test_a_sampler_gets_what_is_remembered_and_what_is_in_flight():
     assert [round(trial.params["rate"] * 12) for trial in seen[-1]] == [0, 1, 2, 7, 8, 9, 10, 11]
 
 
+def test_a_trial_that_failed_and_was_forgotten_is_not_in_flight():
+    class Seen(RandomSampler):
+        def sample_relative(self, study, trial, search_space):
+            seen.append(study.trials)
+            return {}
+
+    seen = []
+    sampling, observations = Sampling(lambda seed: Seen(seed), searcher()._coding.dimensions), Observations(most=2)
+    for number in range(6):
+        sampling.started(number, {"rate": number / 6}, "")
+        observations.observed(number, 1, Outcome((1.0,)) if number == 5 else None)
+        sampling.observed(observations)
+    sampling.suggested("")
+    assert {trial.state.name for trial in seen[-1]} == {"COMPLETE"}
+    assert len(seen[-1]) == len(observations.outcomes) == 2
+
+
 def test_cmaes_is_refused_what_it_cannot_search(monkeypatch):
     monkeypatch.setattr(ours_module.importlib.util, "find_spec", lambda _: object())
     expected = (
