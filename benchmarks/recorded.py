@@ -206,7 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks import recorded_table
 
     if given.what == "run":
-        there = {row["configuration"] for row in recorded_table.published(size, to)}
+        _, rows = recorded_table.published(size, to)
+        there = {row["configuration"] for row in rows}
         left = run(size, given.out, processes=given.processes, seconds=given.seconds, there=there)
         print(f"{len(left)} trainings are not done")
         return 1 if left else 0

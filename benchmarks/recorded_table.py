@@ -30,7 +30,8 @@ def write(size: recorded.Size, folder: Path, to: Path) -> str:
     Layers that no cached table has are measured: leave the machine alone meanwhile.
     """
     given, points = recorded.tasks(size, folder), recorded.points(size.configurations)
-    reports = {**_found(size, given, folder), **_reports(published(size, to))}
+    before, there = published(size, to)
+    reports = {**_found(size, given, folder), **_reports(there)}
     whole = [n for n in range(len(points)) if all(len(reports.get((name, n), ())) == size.epochs for name in given)]
     latencies = {name: _latencies(task, [points[number] for number in whole]) for name, task in given.items()}
     rows = [
@@ -44,20 +45,28 @@ def write(size: recorded.Size, folder: Path, to: Path) -> str:
         "configurations": len(whole),
         "space": searchspaces.load("joint").to_json(),
         "features": {name: features(prepare(task, default_cache())) for name, task in given.items()},
+        "made": list(dict.fromkeys([*before.get("made", ()), _made()])),
     }
     _store(rows, about, to / NAME)
-    (to / CARD).write_text(_card(size, len(whole), rows))
+    (to / CARD).write_text(_card(size, about, rows))
     return f"{len(whole)} of {size.configurations} configurations on {len(given)} tasks, {len(rows)} rows: {to / NAME}"
 
 
-def published(size: recorded.Size, to: Path) -> list[Json]:
-    """The rows of the table that is there. Raises ValueError where that was recorded otherwise."""
+def published(size: recorded.Size, to: Path) -> tuple[Json, list[Json]]:
+    """What the table that is there says of itself, and its rows. Raises ValueError where it was recorded otherwise."""
     if not (to / NAME).exists():
-        return []
+        return {}, []
     about, rows = load(to / NAME)
     if about["size"] != _plain(size):
         raise ValueError(f"{to / NAME} was recorded with size {about['size']}, must be {_plain(size)}; move it away")
-    return rows
+    return about, rows
+
+
+def _made() -> str:
+    """By which commit, and where."""
+    about = described(["torch", "onnxruntime"])
+    versions = ", ".join(f"{name} {about['versions'][name]}" for name in ("torch", "onnxruntime"))
+    return f"commit {about['commit'][:12]} on {about['machine']['processor']}, {versions}"
 
 
 def _reports(rows: list[Json]) -> dict[tuple[str, int], list[Json]]:
@@ -118,10 +127,9 @@ def load(path: Path) -> tuple[dict[str, Any], list[Json]]:
     return dict(json.loads(about)), rows
 
 
-def _card(size: recorded.Size, whole: int, rows: list[Json]) -> str:
+def _card(size: recorded.Size, about: Json, rows: list[Json]) -> str:
     """The data card."""
     ends = [row for row in rows if row["epoch"] == size.epochs]
-    machine = described(["torch", "onnxruntime"])
     hours = sum(row["seconds"] for row in ends) / 3600
     flops = sum(row["training_flops"] for row in ends)
     lines = [
@@ -129,15 +137,18 @@ def _card(size: recorded.Size, whole: int, rows: list[Json]) -> str:
         for name in dict.fromkeys(row["task"] for row in ends)
         if (of := [row["val_accuracy"] for row in ends if row["task"] == name])
     ]
+    whole = about["configurations"] == size.configurations
+    others = "" if whole else " (the others failed or were not done on every task)"
     return "\n".join(
         [
             "# Recorded benchmark of joint searches",
             "",
-            f"{whole} of {size.configurations} configurations (the others failed or were not done on every task), each",
+            f"{about['configurations']} of {size.configurations} configurations{others}, each",
             f"trained once on each task for {size.epochs} epochs with a seed of its own: {len(rows)} rows, {hours:.1f}",
-            f"hours of a core, {flops:.2e} training FLOPs. Made by `python -m benchmarks.recorded`",
-            f"(commit {machine['commit'][:12]}) on {machine['machine']['processor']},",
-            f"torch {machine['versions']['torch']}, onnxruntime {machine['versions']['onnxruntime']}.",
+            f"hours of a core, {flops:.2e} training FLOPs. Made by `python -m benchmarks.recorded`, each part with",
+            "teachers trained anew; latency was measured by the last:",
+            "",
+            *(f"- {made}" for made in about["made"]),
             "",
             *lines,
             "",

@@ -12,7 +12,6 @@ Results: benchmarks/results/search_real.json.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,9 +20,9 @@ from typing import Any
 import yaml
 
 from benchmarks import frontier_jobs, recorded, search_efficiency, search_measures
+from benchmarks.engine_runs import ran
 from benchmarks.machine import record
 from benchmarks.search_efficiency import OURS, RANDOM, TABLE, WORKERS
-from experiments.engine import runs
 from experiments.engine.events import Reported, from_record
 from experiments.engine.runs import Run
 
@@ -34,7 +33,6 @@ BUDGETS = 81, 243, 486
 _TRIALS = {"none": BUDGETS[-1] // EPOCHS, "promotion": BUDGETS[-1] // 3}
 STRATEGIES = (RANDOM, OURS[0])
 _TABLE_SEEDS = 30
-ROOT = Path(__file__).parents[1]
 
 
 def teacher(size: recorded.Size, folder: Path) -> Path:
@@ -71,16 +69,13 @@ def experiment(name: str, size: recorded.Size, folder: Path, seed: int) -> Json:
     }
 
 
-def ran(name: str, size: recorded.Size, folder: Path, seed: int) -> Run:
-    """The finished run; one that is there is not repeated."""
+def searched(name: str, size: recorded.Size, folder: Path, seed: int) -> Run:
+    """A real search, finished."""
     storage = folder / f"{name.replace(' ', '')}-{seed}"
-    if not any(run.finished for run in runs.every(storage)):
-        storage.mkdir(parents=True, exist_ok=True)
-        path = storage / "search_real.yaml"
-        path.write_text(yaml.safe_dump(experiment(name, size, folder, seed)))
-        command = [sys.executable, "-m", "experiments", "run", str(path), "--storage", str(storage)]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return next(run for run in runs.every(storage) if run.finished)
+    storage.mkdir(parents=True, exist_ok=True)
+    path = storage / "search_real.yaml"
+    path.write_text(yaml.safe_dump(experiment(name, size, folder, seed)))
+    return ran(path, storage)
 
 
 def worth(records: Iterable[Json]) -> list[float]:
@@ -107,7 +102,7 @@ def figures(seeds: Sequence[int], folder: Path, table: Path) -> Json:
     """Of every strategy: each seed, their means, and the table's."""
     found: Json = {}
     for name in STRATEGIES:
-        rows = [worth(ran(name, recorded.Size(), folder, seed).records) for seed in seeds]
+        rows = [worth(searched(name, recorded.Size(), folder, seed).records) for seed in seeds]
         means = [statistics.fmean(column) for column in zip(*rows, strict=True)]
         found[name] = {"real": rows, "real_mean": means, "recorded_median": on_table(name, table)}
         print(name, json.dumps(found[name]), flush=True)

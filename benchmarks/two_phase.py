@@ -10,14 +10,14 @@ Run: python -m benchmarks.two_phase [--seeds 5] [--out results/two_phase] [--smo
 
 import argparse
 import statistics
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engine_runs import ran
 from benchmarks.machine import record
-from experiments.engine import history, runs
+from experiments.engine import history
 from experiments.engine.events import Reported, from_record
 from experiments.engine.interval import interval
 from experiments.engine.report.summary import chosen
@@ -25,7 +25,6 @@ from experiments.engine.runs import Run
 
 Json = dict[str, Any]
 TWO, JOINT = "digits_two_phase", "digits_joint"
-ROOT = Path(__file__).parents[1]
 # One step of a search: training FLOPs so far, the best validation accuracy so far.
 Course = list[tuple[float, float]]
 
@@ -54,15 +53,6 @@ def compare(courses: Mapping[str, Course]) -> Json:
     return {"equal_flops": equal, **found}
 
 
-def ran(name: str, seed: int, folder: Path, smoke: bool) -> Run:
-    """The finished run of an experiment; one that is there is not repeated."""
-    storage = folder / f"{name}-{seed}"
-    if not any(run.finished for run in runs.every(storage)):
-        command = [sys.executable, "-m", "experiments", "run", name, "--storage", str(storage), "--set", f"seed={seed}"]
-        subprocess.run([*command, *(["--smoke"] if smoke else [])], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return next(run for run in runs.every(storage) if run.finished)
-
-
 def tested(run: Run) -> float:
     """Test accuracy of what a run chose."""
     final = chosen(history.fold(run.records), run.spec)
@@ -75,7 +65,8 @@ def figures(seeds: Sequence[int], folder: Path, smoke: bool) -> Json:
     """Of every seed, and over them."""
     rows = []
     for seed in seeds:
-        both = {name: ran(name, seed, folder, smoke) for name in (TWO, JOINT)}
+        options = ["--set", f"seed={seed}", *(["--smoke"] if smoke else [])]
+        both = {name: ran(name, folder / f"{name}-{seed}", *options) for name in (TWO, JOINT)}
         row = compare({name: course(run.records) for name, run in both.items()})
         for name, run in both.items():
             row[name]["test_accuracy"] = tested(run)

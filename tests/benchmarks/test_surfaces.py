@@ -165,10 +165,15 @@ def test_a_table_goes_on_with_what_it_lacks(table, monkeypatch):
     (table.parent / "part-01" / "jobs.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for task in ("glosses", "digits") for line in logged(f"{task}-002", True))
     )
-    assert {row["configuration"] for row in recorded_table.published(size, table.parent)} == {0, 1, 3}
+    [first] = recorded_table.published(size, table.parent)[0]["made"]
+    assert {row["configuration"] for row in recorded_table.published(size, table.parent)[1]} == {0, 1, 3}
+    monkeypatch.setattr(recorded_table, "_made", lambda: "commit b on another machine")
     assert recorded_table.write(size, table.parent, table.parent).startswith(
         "4 of 4 configurations on 2 tasks, 16 rows"
     )
+    card = (table.parent / "recorded.md").read_text()
+    assert "4 of 4 configurations, each" in card
+    assert f"by the last:\n\n- {first}\n- commit b on another machine\n" in card
     after = recorded_table.load(table)[1]
     keys = [(row["task"], row["configuration"], row["epoch"]) for row in after]
     order = {"glosses": 0, "digits": 1}

@@ -40,7 +40,7 @@ def test_gaps_over_seeds(monkeypatch, tmp_path):
         def __init__(self, name, seed):
             self.name, self.records = name, [reported(accuracies[name][seed], 10)]
 
-    monkeypatch.setattr(two_phase, "ran", lambda name, seed, *_: Run(name, seed))
+    monkeypatch.setattr(two_phase, "ran", lambda name, storage, *_: Run(name, int(storage.name.rsplit("-")[-1])))
     monkeypatch.setattr(two_phase, "tested", lambda run: 0.5 if run.name == TWO else 0.6)
     found = two_phase.figures(range(2), tmp_path, smoke=False)
     assert found[f"{TWO}_val_accuracy"] == pytest.approx(0.75)

@@ -64,8 +64,7 @@ class Sampling:
     """A sampler's suggestions. `make` gives a new sampler of a seed, as some keep a state that no event tells of.
 
     `notes`: the sampler notes with each trial that starts what it needs later, such as its generation. `ranked`: it
-    gets one number a trial, minus its rank, in place of objectives and constraints. `most`: of the trials that are no
-    longer in flight it gets no more, the best and the latest.
+    gets one number a trial, minus its rank, in place of objectives and constraints.
     """
 
     def __init__(

@@ -1,0 +1,21 @@
+"""Experiments that a benchmark runs through the engine."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.engine import runs
+from experiments.engine.runs import Run
+
+ROOT = Path(__file__).parents[1]
+
+
+def ran(experiment: str | Path, storage: Path, *options: str) -> Run:
+    """The finished run of an experiment, a name or a file, in a process of its own; one that is there is not repeated.
+
+    Raises subprocess.CalledProcessError where it fails.
+    """
+    if not any(run.finished for run in runs.every(storage)):
+        command = [sys.executable, "-m", "experiments", "run", str(experiment), "--storage", str(storage), *options]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return next(run for run in runs.every(storage) if run.finished)
