@@ -3,6 +3,8 @@
 .NOTPARALLEL:
 .SUFFIXES:
 .DELETE_ON_ERROR:
+# Where it is set, as in many images, each of a run's processes would compile torch and Ray anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup quickstart test faults check bench verify
 
 VENV := .venv

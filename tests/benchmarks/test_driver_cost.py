@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import driver_cost
+from benchmarks import driver_cost, surfaces
 from experiments.engine import strategies
 
 
@@ -16,3 +16,11 @@ def test_hundreds_and_suggestions_are_timed():
 def test_what_is_not_ours_may_take_longer():
     bounds = {name: driver_cost.bound_ms(name) for name in strategies.find("SEARCHER")}
     assert {name for name, bound in bounds.items() if bound == 100} == {"tpe", "optuna"}
+
+
+def test_a_sampler_of_optunas_is_named_after_it():
+    surface = surfaces.closed("ridge", 3)
+    assert driver_cost.searcher("optuna nsga2", surface).propose(0, 0).keys() >= {"n_layers", "d_model"}
+    assert driver_cost.bound_ms("optuna gp") == 100
+    with pytest.raises(ValueError, match="sampler"):
+        driver_cost.searcher("optuna best", surface)
