@@ -2,6 +2,7 @@
 where they are needed.
 """
 
+import json
 import math
 import tempfile
 from argparse import Namespace
@@ -14,9 +15,9 @@ from rich.syntax import Syntax
 from rich.table import Table
 
 from experiments import records
-from experiments.engine import runs
+from experiments.engine import runs, strategies
 from experiments.engine import spec as specs
-from experiments.engine.stage import Stage
+from experiments.engine.stage import Part, Stage
 from trainables.parsing import ParseError
 from trainables.store import Store
 
@@ -25,7 +26,7 @@ Outcome = int | dict[str, Any] | list[Any]
 
 def list_(options: Namespace, console: Console) -> Outcome:
     """The experiments in this repository."""
-    found = [specs.load(name) for name in specs.find()]
+    found = [specs.shape(name) for name in specs.find()]
     if options.json:
         return [{"name": spec.name, "description": spec.description} for spec in found]
     for spec in found:
@@ -53,6 +54,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
         "name": stage.name,
         "searcher": stage.search.searcher.name,
         "scheduler": stage.search.scheduler.name,
+        "options": {role: _options(part, role) for role, part in _strategy(stage)},
         "trials": stage.most,
         "each": stage.each.model_dump() if stage.each else None,
         "epochs": stage.epochs,
@@ -61,9 +63,32 @@ def _stage(stage: Stage) -> dict[str, Any]:
     }
 
 
+def _strategy(stage: Stage) -> list[tuple[strategies.Role, Part]]:
+    """Its parts, each with its role."""
+    searcher, scheduler = stage.search.searcher, stage.search.scheduler
+    if searcher.name in strategies.find("STRATEGY"):
+        return [("STRATEGY", searcher)]
+    return [("SEARCHER", searcher), ("SCHEDULER", scheduler)]
+
+
+def _options(part: Part, role: strategies.Role) -> list[dict[str, Any]]:
+    """Each option's value, its default where it is not given, and what it means."""
+    config = strategies.options(part.name, role)
+    values = config.model_validate(part.options).model_dump(mode="json")
+    return [
+        {"of": part.name, "option": name, "value": values[name], "means": field.description or ""}
+        for name, field in config.model_fields.items()
+    ]
+
+
 def _print_stage(stage: dict[str, Any], console: Console) -> None:
     most = f"of at most {stage['epochs']} epochs"
     console.print(f"stage {stage['name']}: {_trials(stage)} {most}, {stage['size']} points", highlight=False)
+    options = [option for part in stage["options"].values() for option in part]
+    for option in options:
+        value = f"{option['value']:g}" if isinstance(option["value"], float) else json.dumps(option["value"])
+        line = f"  {option['of']}.{option['option']} = {value}: {option['means']}"
+        console.print(line.rstrip(": "), highlight=False, markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for title in ("parameter", "kind", "range", "default", "only when"):
         table.add_column(title)

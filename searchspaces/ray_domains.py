@@ -67,6 +67,11 @@ def _choice(key: str, domain: Any, shape: str) -> Parameter:
     values = list(domain.categories)
     if not values:
         raise ValueError("must offer at least one value, got choice([])")
+    if any(isinstance(entry, Mapping) or type(entry).__module__.startswith("ray.tune.") for entry in values):
+        raise ValueError(
+            "offers domains within a choice; spaces are flat: give each parameter a name of its own, or declare "
+            "conditions in a ConfigurationSpace"
+        )
     return CategoricalHyperparameter(key, values)
 
 

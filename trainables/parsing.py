@@ -30,8 +30,9 @@ class ParseError(ValueError):
         return ParseError, (self.faults,)  # crosses process borders with its list, not its joined text
 
 
-def parse(config: type[C], values: Mapping[str, Any], subject: str = "") -> C:
-    """The config that `values` describe; `subject` opens the path in each message ("task", "train").
+def parse(config: type[C], values: Mapping[str, Any], subject: str = "", whole: str = "the experiment") -> C:
+    """The config that `values` describe; `subject` opens the path in each message ("task", "train"), and where there is
+    none, `whole` is what has no such name.
 
     Raises ParseError with all faults: unknown names with the nearest known one, missing values, wrong types, values
     out of range.
@@ -45,7 +46,7 @@ def parse(config: type[C], values: Mapping[str, Any], subject: str = "") -> C:
     try:
         return config.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise ParseError(_faults(config, values, error, subject)) from None
+        raise ParseError(_faults(config, values, error, subject, whole)) from None
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -75,7 +76,7 @@ def dotted(values: Any, location: Location, subject: str = "") -> str:
     return path
 
 
-def _faults(config: type[BaseModel], values: Any, error: ValidationError, subject: str) -> list[str]:
+def _faults(config: type[BaseModel], values: Any, error: ValidationError, subject: str, whole: str) -> list[str]:
     """One line a place: the members of a union report one by one, and only the deepest complaint helps."""
     rules: dict[Location, list[str]] = {}
     for detail in error.errors(include_url=False):
@@ -83,17 +84,17 @@ def _faults(config: type[BaseModel], values: Any, error: ValidationError, subjec
         known = rules.setdefault(location, [])
         known += [rule for rule in _rule(config, location, detail).splitlines() if rule not in known]
     deepest = [place for place in rules if not any(_inside(other, place) for other in rules)]
-    return [line for place in deepest for line in _lines(values, place, rules[place], subject)]
+    return [line for place in deepest for line in _lines(values, place, rules[place], subject, whole)]
 
 
 def _inside(inner: Location, outer: Location) -> bool:
     return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
-def _lines(values: Any, place: Location, rules: list[str], subject: str) -> list[str]:
+def _lines(values: Any, place: Location, rules: list[str], subject: str, whole: str) -> list[str]:
     path = dotted(values, place, subject) or "the config"
     if rules[0].startswith("has no "):  # said of the parent: "loss has no 'temprature'"
-        return [f"{dotted(values, place[:-1], subject) or 'the experiment'} {rules[0]}"]
+        return [f"{dotted(values, place[:-1], subject) or whole} {rules[0]}"]
     if rules[0].startswith("is missing"):
         return [f"{path} {rules[0]}"]
     if not rules[0].startswith("must "):  # a validator's own words

@@ -83,7 +83,7 @@ def check(name: str, values: Mapping[str, Any], data: Any | None) -> None:
     A routine says the latter itself, if it can: `check(config, data)`.
     """
     kind = load(name)
-    config = parse(kind.Config, values)
+    config = parse(kind.Config, values, whole=f"routine {name}")
     fits = getattr(kind, "check", None)
     if fits is not None and data is not None:
         fits(config, data)

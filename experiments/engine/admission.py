@@ -2,12 +2,12 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
-from experiments.engine import references
 from experiments.engine.frontier import Bounds
+from experiments.engine.handed import bounds
 from experiments.engine.spec import Spec
 from experiments.engine.stage import Stage
 from searchspaces import Space
@@ -46,34 +46,37 @@ def reason(figures: Mapping[str, float], bounds: Bounds) -> str | None:
     return None
 
 
-def bounds(spec: Spec, stage: Stage) -> Bounds:
-    """The constraints that the trials of a stage must meet: none where it only makes a teacher for a later stage."""
-    within = [found for each in spec.stages for found in references.within(each.options)]
-    taken, like = (
-        {name.removeprefix("stages.") for path, name in within if (path == references.LIKE) is of_shape}
-        for of_shape in (False, True)
-    )
-    picked = {*spec.finalist_stages, *(each.each.stage for each in spec.stages if each.each)}
-    return spec.resolved()["constraints"] if stage.name in (picked | like) - taken else {}
-
-
 def faults(spec: Spec, stage: Stage, space: Space, known: Known) -> list[str]:
-    """A line for each constraint that no point of a stage seems to meet: neither the default nor one of many draws."""
+    """A line for each constraint that no point of a stage seems to meet: neither the default, nor one of many draws,
+    nor what is found by going from the nearest of these to neighbours that are nearer.
+    """
     points = [space.default(), *(space.draw(spec.seed, index) for index in range(_DRAWS if space.names else 0))]
-    wanted = bounds(spec, stage)
-    figures = [known(point) for point in points] if wanted else []
-    return [
-        f"constraints.{name}: {text} of stages.{stage.name}; loosen it, or search another space"
-        for name, bound in wanted.items()
-        for text in _out_of_reach(name, bound, [each[name] for each in figures if name in each])
-    ]
+    found: list[str] = []
+    for name, bound in bounds(spec.resolved(), stage.name).items():
+        there = [point for point in points if name in known(point)]
+        for limit, sign, most, extreme in ((bound["max"], 1, "most", "least"), (bound["min"], -1, "least", "most")):
+            if limit is None or not there:
+                continue
+            nearest = _nearest(space, there, partial(_beyond, known, name, limit, sign))
+            if _beyond(known, name, limit, sign, nearest) > 0:
+                found.append(
+                    f"constraints.{name}: must be at {most} {limit:,.6g}, got {known(nearest)[name]:,.6g} as the "
+                    f"{extreme} found in the space of stages.{stage.name}; loosen it, or search another space"
+                )
+    return found
 
 
-def _out_of_reach(name: str, bound: Mapping[str, float | None], values: list[float]) -> Iterator[str]:
-    if not values:
-        return
-    low, high = bound.get("min"), bound.get("max")
-    if high is not None and min(values) > high:
-        yield f"must be at most {high:,.6g}, got {min(values):,.6g} as the least of {len(values)} points"
-    if low is not None and max(values) < low:
-        yield f"must be at least {low:,.6g}, got {max(values):,.6g} as the most of {len(values)} points"
+def _beyond(known: Known, name: str, limit: float, sign: int, point: Config) -> float:
+    """How far a point is above a limit (sign 1) or below it (-1)."""
+    return sign * (known(point).get(name, sign * math.inf) - limit)
+
+
+def _nearest(space: Space, points: list[Config], beyond: Callable[[Config], float]) -> Config:
+    """The point least beyond a bound: the best of those given, or what its neighbours lead to, until one is within."""
+    best, step = min(points, key=beyond), 0
+    while beyond(best) > 0:
+        near = min(space.neighbours(best, 0, step), key=beyond, default=best)
+        if beyond(near) >= beyond(best):
+            break
+        best, step = near, step + 1
+    return best

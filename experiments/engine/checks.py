@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from experiments.engine import references, strategies
+from experiments.engine import handed, strategies
 from experiments.engine.stage import Part, Stage
 from searchspaces import SpaceError
 from trainables.parsing import ParseError, parse, suggestion
@@ -34,10 +34,19 @@ def faults(spec: "Spec") -> list[str]:
             found.append(f"stages.{stage.name}.trials is missing; give trials, or time: 10m for the whole experiment")
         found += of_stage(stage)
         found += _of_references(stage, [earlier.name for earlier in spec.stages[:place]])
-    found += _of_seeds(spec)
+    found += [*_of_seeds(spec), *_of_choice(spec)]
     names = [stage.name for stage in spec.stages]
     unknown = [name for name in spec.finalists.of if name not in names]
     return found + [f"finalists.of is {name!r}, must be of a stage{suggestion(name, names)}" for name in unknown]
+
+
+def _of_choice(spec: "Spec") -> list[str]:
+    """What picks wants the same of a metric as what is searched for."""
+    return [
+        f"choose is {{{way}: {name}}}, but objectives say {name}: {spec.objectives[name]}; make them agree"
+        for way, name in spec.choose.items()
+        if spec.objectives.get(name, way) != way
+    ]
 
 
 def _of_seeds(spec: "Spec") -> list[str]:
@@ -102,7 +111,7 @@ def _of_each(stage: Stage) -> list[str]:
 
 def _of_references(stage: Stage, earlier: list[str]) -> list[str]:
     """What a stage takes must be there by then."""
-    wanted = [(f"options{path}", name, name.removeprefix("stages.")) for path, name in references.within(stage.options)]
+    wanted = [(f"options{path}", name, name.removeprefix("stages.")) for path, name in handed.within(stage.options)]
     wanted += [("each.stage", stage.each.stage, stage.each.stage)] if stage.each else []
     way_out = {name: suggestion(name, earlier) or "; there is none" for _, _, name in wanted}
     return [
@@ -124,7 +133,7 @@ def legal(searcher: str, scheduler: str) -> bool:
 
 def _of_pair(stage: Stage) -> list[str]:
     searcher, scheduler = stage.search.searcher.name, stage.search.scheduler.name
-    if legal(searcher, scheduler):
+    if legal(searcher, scheduler) or scheduler not in strategies.find("SCHEDULER"):  # the latter is said already
         return []
     allowed, why = _LEGAL[searcher]
     way_out = "leave scheduler out" if allowed == ("none",) else f"take {', '.join(allowed[:-1])} or {allowed[-1]}"

@@ -52,7 +52,7 @@ def values(wish: Wish, rows: int) -> Json:
     stage: Json = {
         "name": "search",
         "space": wish.space or ("finetuning" if wish.pretrained else ["encoder", "optimization"]),
-        "search": {"searcher": "random", "scheduler": {"name": "asha", "eta": 3, "grace_period": 1}},
+        "search": {"searcher": "bohb", "scheduler": {"name": "promotion", "eta": 3, "grace_period": 1}},
         "trials": None if wish.time else _TRIALS,
         "epochs": min(epochs, 4) if wish.pretrained else epochs,
     }

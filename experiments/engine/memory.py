@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from experiments.engine import history, runs
 from experiments.engine.chain import LedgerError
 from experiments.engine.outcome import Outcome, outcome
 from experiments.engine.plan import Plan
-from experiments.engine.portfolio import Config, Search, portfolio
+from experiments.engine.portfolio import Config, Search, nearest, portfolio
 from experiments.engine.runs import Run
 from experiments.engine.spec import SMOKE, Spec
 from experiments.engine.stage import Stage
 from experiments.engine.trial import Trial
 from tasks.features import features
-from trainables.parsing import ParseError
+from trainables.parsing import ParseError, suggestion
 from trainables.store import StorageError, Store
 
 # The points that come first: so many (8 saved 20 % of the epochs in benchmarks.warm_start, these 52 %), and at most
@@ -22,9 +22,16 @@ from trainables.store import StorageError, Store
 MOST, _SHARE = 32, 0.5
 
 
-def remembered(plan: Plan, storage: Store) -> dict[str, list[Config]]:
-    """By stage the points that its search begins with after the default, as `warm_start` says: the best of similar
-    past searches in `storage` (auto) or in the folders given.
+class Advice(NamedTuple):
+    """Points to begin with, and the past searches that they are of: RUN/STAGE."""
+
+    points: list[Config]
+    searches: list[str]
+
+
+def remembered(plan: Plan, storage: Store) -> dict[str, Advice]:
+    """By stage what its search begins with after the default, as `warm_start` says: the best of similar past searches
+    in `storage` (auto: of smoke runs for a smoke run alone) or in the folders given.
 
     Raises ParseError, a line a path: one that is no ledger, or none of whose searches was of a stage's space.
     """
@@ -56,10 +63,13 @@ _Told = tuple[Run, dict[str, list[Trial]]]
 def _runs(path: str) -> list[Run]:
     """The run in a folder, or those in a folder of runs. ValueError where there is none."""
     place = Store(path)
-    run = runs.load(place)
-    found = [run] if run else list(runs.every(place))
+    there = place.local is None or place.local.is_dir()
+    run = runs.load(place) if there else None
+    found = [run] if run else list(runs.every(place)) if there else []
     if not found:
-        raise ValueError("holds no ledger; give the folder of a run, or a folder of runs")
+        what, near = "holds no ledger" if there else "is no folder", suggestion(path.lower(), ["auto", "none"])
+        meant = near if near.startswith("; did you mean") else ""
+        raise ValueError(f"{what}; give the folder of a run, or a folder of runs{meant}")
     return found
 
 
@@ -92,14 +102,15 @@ def _searches(stage: Stage) -> bool:
     return bool(stage.space) and stage.each is None
 
 
-def _portfolios(plan: Plan, past: Sequence[_Told]) -> dict[str, list[Config]]:
+def _portfolios(plan: Plan, past: Sequence[_Told]) -> dict[str, Advice]:
+    return {stage.name: _advice(plan, stage, past) for stage in plan.spec.stages if _searches(stage)}
+
+
+def _advice(plan: Plan, stage: Stage, past: Sequence[_Told]) -> Advice:
     now = features(plan.data)
-    return {
-        stage.name: portfolio(plan.spaces[stage.name], now, searches, _count(stage))
-        for stage in plan.spec.stages
-        if _searches(stage)
-        and (searches := [found for told in past for name in told[1] if (found := _search(plan, stage, told, name))])
-    }
+    searches = [found for told in past for name in told[1] if (found := _search(plan, stage, told, name))]
+    points = portfolio(plan.spaces[stage.name], now, searches, _count(stage))
+    return Advice(points, [search.name for _, search in nearest(now, searches)])
 
 
 def _count(stage: Stage) -> int:

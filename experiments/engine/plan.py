@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.engine import admission, architectural, asked, finalists, fingerprint, references
+from experiments.engine import admission, architectural, asked, finalists, fingerprint, handed, references
 from experiments.engine.director import Director, Trial
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
@@ -134,7 +134,7 @@ class Plan:
             if not points or any(trial.failed for table in self._tables() for trial in director.of_stage(table)):
                 return Listed([])  # without the table no trial could be ranked
             space, search = self.spaces[stage.name], stage.search
-            bounds = admission.bounds(self.spec, stage)
+            bounds = handed.bounds(self.spec.resolved(), stage.name)
             return named(
                 (search.searcher.name, search.searcher.options),
                 (search.scheduler.name, search.scheduler.options),
@@ -174,13 +174,13 @@ class Plan:
         there = references.paths(stage.options, director, self.spec.resolved()) if self.folder else {}
         places = {name: f"{self.folder}/{path}" for name, path in there.items()}
         known = admission.known(stage, with_paths(self.common(stage), places), self.data, _inputs(director))
-        bounds = admission.bounds(self.spec, stage)
+        bounds = handed.bounds(self.spec.resolved(), stage.name)
         return lambda config: admission.reason(known(config), bounds) if bounds else None
 
     def _points(self, stage: Stage, director: Director) -> list[Config]:
         """What a stage tries before it searches; nothing where what it takes of an earlier stage is not there."""
         spec, space = self.spec.resolved(), self.spaces[stage.name]
-        asked = {name for _, name in references.within(stage.options)}
+        asked = {name for _, name in handed.within(stage.options)}
         if asked - references.paths(stage.options, director, spec).keys():
             return []
         if stage.each is None:
@@ -227,7 +227,7 @@ class Plan:
 
 def _handed_on(stage: Stage) -> bool:
     """Whether a stage takes something of an earlier one."""
-    return stage.each is not None or any(references.within(stage.options))
+    return stage.each is not None or any(handed.within(stage.options))
 
 
 def _table(stage: Stage) -> str:

@@ -20,8 +20,9 @@ Config = dict[str, Any]
 Features = Mapping[str, float]
 Array = NDArray[np.float64]
 
-# How many of the most similar searches count, and of each the best configurations that may come first.
-_SEARCHES, _BEST = 5, 50
+# How many of the most similar searches count, and of each the best configurations that may come first: so many, and of
+# a short search no more than the better half.
+_SEARCHES, _BEST, _BETTER = 5, 50, 0.5
 _NEAREST = 5
 # A search on the same data counts so many times what one at distance 1 does.
 _SHARPNESS = 10.0
@@ -61,14 +62,19 @@ def _width(name: str, every: Sequence[Features]) -> float:
     return max(values) - min(values)
 
 
+def nearest(now: Features, past: Sequence[Search]) -> list[tuple[float, Search]]:
+    """The searches that count, each with its distance, the most similar first."""
+    far = distances(now, [search.features for search in past])
+    return sorted(zip(far, past, strict=True), key=lambda pair: pair[0])[:_SEARCHES]
+
+
 def portfolio(space: Space, now: Features, past: Sequence[Search], count: int) -> list[Config]:
     """At most `count` points, the one to try first at the front; none where nothing is remembered."""
-    far = distances(now, [search.features for search in past])
-    near = sorted(range(len(past)), key=lambda index: far[index])[:_SEARCHES]
-    searches = [past[index] for index in near]
+    near = nearest(now, past)
+    searches = [search for _, search in near]
     if not searches:
         return []
-    weights_S = np.array([1 / (far[index] + 1 / _SHARPNESS) for index in near])
+    weights_S = np.array([1 / (far + 1 / _SHARPNESS) for far, _ in near])
     shares = [_shares(search.outcomes) for search in searches]
     points = [point for point in _candidates(searches, shares) if point != space.default()]
     if not points:
@@ -86,7 +92,7 @@ def _candidates(searches: Sequence[Search], shares: Sequence[Array]) -> list[Con
     found: dict[str, Config] = {}
     for search, share in zip(searches, shares, strict=True):
         for index in np.argsort(share, kind="stable")[:_BEST]:
-            if search.outcomes[index] is not None:
+            if search.outcomes[index] is not None and share[index] <= _BETTER:
                 found.setdefault(json.dumps(search.points[index], sort_keys=True), search.points[index])
     return list(found.values())
 

@@ -1,37 +1,19 @@
-"""What a stage takes of an earlier one: `stages.NAME` in its options is that stage's best trial, `each` its picks.
+"""What stands for the references of `handed`: trials that are there by now, and their checkpoints.
 
 A reference stays in a config as it is, so that the ledger holds what was asked for; a segment is told, beside its
 config, which checkpoint each of them stands for.
 """
 
 import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.engine.director import Director, Trial
 from experiments.engine.frontier import feasible, score
+from experiments.engine.handed import FORM, LIKE, within
 from experiments.engine.report.summary import again, choice, frontier, ranked
 
 Json = Mapping[str, Any]
-
-# The option that takes an architecture alone: what is made of it has to meet the constraints.
-LIKE = ".like"
-
-_FORM = re.compile(r"stages\.([A-Za-z0-9_-]+)(?:\.(\d+))?")
-
-
-def within(values: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted path, reference) of every reference in plain values."""
-    if isinstance(values, str):
-        if _FORM.fullmatch(values):
-            yield path, values
-    elif isinstance(values, Mapping):
-        for name, value in values.items():
-            yield from within(value, f"{path}.{name}")
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from within(value, path)
 
 
 def to(trial: Trial) -> str:
@@ -76,7 +58,7 @@ def needed(director: Director, spec: Json) -> set[str]:
 
 
 def _trial(name: str, path: str, director: Director, spec: Json) -> Trial | None:
-    match = _FORM.fullmatch(name)
+    match = FORM.fullmatch(name)
     assert match is not None
     if match[2]:
         return director.trials.get((match[1], int(match[2])))

@@ -4,7 +4,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -59,7 +59,9 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
     """
     known = _known(plan.spec.name, storage, options)
     plan = extension.extended(plan, known.records if known else (), options.extend)
-    plan = replace(plan, advised=known.records[0].get("advised", {}) if known else memory.remembered(plan, storage))
+    advice = {} if known else memory.remembered(plan, storage)
+    advised = known.records[0].get("advised", {}) if known else {name: each.points for name, each in advice.items()}
+    plan = replace(plan, advised=advised)
     now = plan.fingerprint()
     changes = _accepted(known, now, options) if known else []
     say = _sayer(console)
@@ -80,8 +82,8 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
             _resume(plan, director, book, changes, now)
             _extend(plan, director, book, options.extend)
         else:
-            _open(plan, store, book, now)
-            _say_advised(plan, say)
+            _open(plan, store, book, now, advice)
+            _say_advised(advice, say)
         session = Session(plan, store, book, lease, console)
         lag = session.work(director, resources)
         schedule.write(plan.spec, director, store)
@@ -102,9 +104,10 @@ def _known(name: str, storage: Store, options: Options) -> runs.Run | None:
     return None if options.new else runs.unfinished(storage, name)
 
 
-def _say_advised(plan: Plan, say: Callable[[str], None]) -> None:
-    for stage, points in plan.advised.items():
-        say(f"warm start: {stage} begins with {len(points)} configurations that were good in past runs")
+def _say_advised(advice: Mapping[str, memory.Advice], say: Callable[[str], None]) -> None:
+    for stage, (points, searches) in advice.items():
+        what = f"begins with {len(points)} configurations that were good in {', '.join(searches)}"
+        say(f"warm start: {stage} {what if points else 'begins as always: nothing of its space is remembered'}")
 
 
 def _accepted(known: runs.Run, now: Json, options: Options) -> list[str]:
@@ -171,7 +174,7 @@ class Session:
         )
 
 
-def _open(plan: Plan, store: Store, book: Ledger, now: Json) -> None:
+def _open(plan: Plan, store: Store, book: Ledger, now: Json, advice: Mapping[str, memory.Advice]) -> None:
     store.write("experiment.yaml", plan.spec.to_yaml().encode())
     book.append(
         {
@@ -181,6 +184,7 @@ def _open(plan: Plan, store: Store, book: Ledger, now: Json) -> None:
             "data": {**plan.data.record, "features": features(plan.data)},
             "labels": list(plan.data.labels),
             "advised": dict(plan.advised),
+            "advised_by": {name: each.searches for name, each in advice.items() if each.points},
             "machine": {"host": platform.node(), "cores": os.cpu_count()},
             "command": sys.argv,
             "at": time.time(),
@@ -246,7 +250,7 @@ def used(records: Sequence[Json]) -> float:
 
 def _draw(plan: Plan, director: Director, store: Store, say: Callable[[str], None]) -> None:
     spec = plan.spec.resolved()
-    told = summary({"spec": spec, "data": plan.data.record}, director, store.shown)
+    told = summary({"spec": spec, "data": plan.data.record, "advised": plan.advised}, director, store.shown)
     try:
         drawn = picture.of_run(told, spec["objectives"])
     except ImportError as error:  # hours of work do not fail for want of a picture

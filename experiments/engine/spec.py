@@ -197,6 +197,11 @@ def find() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
+def shape(name: str) -> Spec:
+    """The experiment of a name or a path, of which the shape alone is checked. Raises ParseError."""
+    return parse(Spec, documents.read(_path(name)))
+
+
 def load(name: str, settings: Iterable[str] = (), *, smoke: bool = False) -> Spec:
     """The experiment of a name in `experiments/` or a path to a YAML file, with `smoke` and then `settings`
     ("path=value") applied. Raises ParseError with every fault found.

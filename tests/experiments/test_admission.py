@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from experiments.engine import admission, plan, spec
+from experiments.engine import admission, handed, plan, spec
 from experiments.engine.director import Director
 from experiments.engine.events import Reported, Segment, Started
 from experiments.engine.report.summary import summary
@@ -15,6 +15,7 @@ from trainables.data import prepare
 TASK = {"name": "image_classification", "data": "digits"}
 STAGE = {"name": "search", "space": ["encoder"], "options": {"patch": 2}, "trials": 6, "epochs": 1}
 MOST = 60_000
+SMALLEST = {"d_model": 64, "n_heads": 1, "d_head": 16, "d_ff": 64, "positions": "sinusoidal"}
 
 
 def checked(**changes):
@@ -94,23 +95,35 @@ def test_replayed_it_refuses_the_same(made):
 
 def test_a_constraint_out_of_reach_is_refused_with_the_least_there_is(tmp_path):
     with pytest.raises(
-        ValueError, match=r"constraints.params: must be at most 100, got [\d,]+ as the least of 101 points"
+        ValueError,
+        match=r"constraints.params: must be at most 100, got [\d,]+ as the least found in the space of stages.search",
     ):
         plan.prepare(checked(constraints={"params": {"max": 100}}), tmp_path)
+
+
+def test_what_no_draw_meets_but_a_point_near_them_is_not_refused(made, tmp_path):
+    space, stage = made.spaces["search"], made.spec.stages[0]
+    known = admission.known(stage, made.common(stage), made.data, {})
+    drawn = min(known(space.draw(0, index))["params"] for index in range(100))
+    least = known(space.point({**SMALLEST, "n_layers": 1}))["params"]
+    assert least < drawn
+    plan.prepare(checked(constraints={"params": {"max": least}}), tmp_path)
+    with pytest.raises(ValueError, match=f"must be at most {least - 1:,}, got {least:,} as the least found"):
+        plan.prepare(checked(constraints={"params": {"max": least - 1}}), tmp_path)
 
 
 def test_a_teacher_need_not_meet_the_constraints():
     teacher = {**STAGE, "name": "teacher", "trials": 1}
     student = {**STAGE, "routine": "distill", "options": {"patch": 2, "teacher": "stages.teacher"}}
     made = checked(stages=[teacher, student], constraints={"params": {"max": 9}})
-    assert [bool(admission.bounds(made, stage)) for stage in made.stages] == [False, True]
+    assert [bool(handed.bounds(made.resolved(), stage.name)) for stage in made.stages] == [False, True]
 
 
 def test_what_gives_its_architecture_meets_them():
     first = {**STAGE, "name": "architecture"}
     second = {**STAGE, "name": "tuning", "space": "optimization", "options": {"like": "stages.architecture"}}
     made = checked(stages=[first, second], constraints={"params": {"max": 9}})
-    assert [bool(admission.bounds(made, stage)) for stage in made.stages] == [True, True]
+    assert [bool(handed.bounds(made.resolved(), stage.name)) for stage in made.stages] == [True, True]
 
 
 def test_a_point_that_makes_no_config_is_left_to_its_trial(made):

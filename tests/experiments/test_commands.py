@@ -55,6 +55,22 @@ def test_json_is_all_there_is_on_standard_output(cli):
     assert json.loads(cli("runs", "--json")[1]) == []
 
 
+def test_list_needs_nothing_that_is_not_installed(cli, monkeypatch):
+    monkeypatch.setattr("experiments.engine.strategies.optuna.importlib.util.find_spec", lambda _: None)
+    assert cli("show", "digits_optuna")[0] == 2
+    code, out, _ = cli("list")
+    assert (code, "digits_optuna" in out) == (0, True)
+
+
+def test_show_tells_the_options_of_a_strategy_with_what_they_mean(cli):
+    _, out, _ = cli("show", "digits_two_phase")
+    assert "  evolution.population = 8: " in out
+    assert "  promotion.eta = 3: " in out
+    told = json.loads(cli("show", "digits_pbt", "--json")[1])["stages"][0]["options"]
+    assert told.keys() == {"STRATEGY"}
+    assert all(option["means"] for option in told["STRATEGY"])
+
+
 def test_show_reads_settings(cli):
     _, out, _ = cli("show", "quickstart", "--set", "stages.search.trials=77", "--json")
     assert json.loads(out)["spec"]["stages"][0]["trials"] == 77

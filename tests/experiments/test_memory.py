@@ -14,6 +14,8 @@ from trainables.store import Store
 
 TASK = {"name": "image_classification", "data": "digits"}
 STAGE = {"name": "search", "space": ["encoder"], "options": {"patch": 2}, "trials": 8, "epochs": 1}
+NOTHING = {"search": ([], [])}
+PATHS = ["Auto", "empty", "other", "broken", "ftp://x/y"]
 
 
 @pytest.fixture(scope="module")
@@ -52,11 +54,11 @@ def test_the_best_of_the_storage_come_right_after_the_default(cache, tmp_path):
     found = points(made)
     remember(tmp_path, made, zip(found, (0.5, None, 0.9, 0.7), strict=True))
     advised = memory.remembered(made, Store(tmp_path))
-    assert advised == {"search": [found[2], found[3], found[0]]}
-    warm = plan.Plan(made.spec, made.spaces, made.data, advised)
+    assert advised == {"search": ([found[2], found[3]], ["old-20260101-abcd/search"])}
+    warm = plan.Plan(made.spec, made.spaces, made.data, {"search": advised["search"].points})
     first = warm._points(made.spec.stages[0], Director([]))
     space = made.spaces["search"]
-    assert first == [space.default(), *advised["search"], *space.points([{"n_layers": 4}])]
+    assert first == [space.default(), *advised["search"].points, *space.points([{"n_layers": 4}])]
 
 
 def test_paths_name_a_run_or_a_folder_of_runs(cache, tmp_path):
@@ -66,20 +68,22 @@ def test_paths_name_a_run_or_a_folder_of_runs(cache, tmp_path):
     for path in (tmp_path, tmp_path / "old-20260101-abcd"):
         warm = prepared(cache, warm_start=str(path))
         assert warm.spec.warm_start == (str(path),)
-        assert memory.remembered(warm, Store(tmp_path / "none")) == {"search": [found[0]]}
+        assert memory.remembered(warm, Store(tmp_path / "none")) == {
+            "search": ([found[0]], ["old-20260101-abcd/search"])
+        }
 
 
 def test_none_and_an_empty_storage_advise_nothing(cache, tmp_path):
     remember(tmp_path, prepared(cache), [(points(prepared(cache))[0], 0.5)])
     assert memory.remembered(prepared(cache), Store(tmp_path)) == {}
-    assert memory.remembered(prepared(cache, warm_start="auto"), Store(tmp_path / "empty")) == {}
+    assert memory.remembered(prepared(cache, warm_start="auto"), Store(tmp_path / "empty")) == NOTHING
 
 
 def test_a_run_that_measured_other_things_or_was_a_smoke_test_does_not_count(cache, tmp_path):
     made = prepared(cache, warm_start="auto", objectives={"val_accuracy": "max", "val_f1": "max"})
     remember(tmp_path, made, [(points(made)[0], 0.5)])
     remember(tmp_path, prepared(cache, name="x-smoke"), [(points(made)[1], 0.5)], "x-20260101-abcd")
-    assert memory.remembered(made, Store(tmp_path)) == {}
+    assert memory.remembered(made, Store(tmp_path)) == NOTHING
 
 
 def test_what_breaks_a_constraint_is_not_begun_with(cache, tmp_path):
@@ -95,7 +99,7 @@ def test_a_run_from_before_features_were_kept_counts_by_its_size(cache, tmp_path
     found = points(made)
     remember(tmp_path, made, [(found[0], 0.5)], "a-20260101-abcd", {"n": {"train": 1257}})
     remember(tmp_path, made, [(found[1], 0.5)], "b-20260101-abcd", {"n": {"train": 10**7}})
-    assert memory.remembered(made, Store(tmp_path))["search"][0] == found[0]
+    assert memory.remembered(made, Store(tmp_path))["search"].points[0] == found[0]
 
 
 def test_bad_paths_are_a_line_each_and_code_two(cache, tmp_path, monkeypatch, capsys):
@@ -106,17 +110,20 @@ def test_bad_paths_are_a_line_each_and_code_two(cache, tmp_path, monkeypatch, ca
     remember(tmp_path / "broken", other, [(other.spaces["search"].default(), 0.5)])
     broken = tmp_path / "broken" / "old-20260101-abcd" / "ledger.jsonl"
     broken.write_bytes(broken.read_bytes().replace(b"0.5", b"0.6"))
-    values = {"name": "new", "task": TASK, "stages": [STAGE], "warm_start": ["nowhere", "other", "broken", "ftp://x/y"]}
+    values = {"name": "new", "task": TASK, "stages": [STAGE], "warm_start": PATHS}
+    (tmp_path / "empty").mkdir()
     (tmp_path / "e.yaml").write_text(json.dumps(values))
     assert command_line.main(["run", "e.yaml"]) == 2
     lines = capsys.readouterr().err.splitlines()
+    give = "give the folder of a run, or a folder of runs"
     expected = [
-        "fitformer: warm_start 'nowhere': holds no ledger; give the folder of a run, or a folder of runs",
+        f"fitformer: warm_start 'Auto': is no folder; {give}; did you mean 'auto'?",
+        f"fitformer: warm_start 'empty': holds no ledger; {give}",
         "fitformer: warm_start 'other': holds no trial in the space of stages search (encoder, routine train); give",
         "fitformer: warm_start 'broken': ",
         "fitformer: warm_start 'ftp://x/y': storage 'ftp://x/y' must be a path",
     ]
-    assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 4, lines
+    assert [line.startswith(start) for line, start in zip(lines, expected, strict=True)] == [True] * 5, lines
     assert not (tmp_path / "results").exists()
 
 

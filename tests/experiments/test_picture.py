@@ -186,7 +186,7 @@ def test_one_objective_or_no_result_makes_no_picture():
 @pytest.mark.parametrize("here", [True, False])
 def test_a_run_leaves_it_in_its_folder_and_does_not_fail_without_matplotlib(tmp_path, monkeypatch, here):
     spec = {"objectives": OBJECTIVES}
-    plan = SimpleNamespace(spec=SimpleNamespace(resolved=lambda: spec), data=SimpleNamespace(record={}))
+    plan = SimpleNamespace(spec=SimpleNamespace(resolved=lambda: spec), data=SimpleNamespace(record={}), advised={})
     monkeypatch.setattr(running, "summary", lambda header, *_: report() if header["spec"] is spec else {})
     if not here:
         monkeypatch.setitem(sys.modules, "matplotlib", None)

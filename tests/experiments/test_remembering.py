@@ -87,12 +87,15 @@ def test_an_extension_that_was_interrupted_goes_on_with_the_plain_command(cli, m
 
 
 def test_a_warm_start_begins_with_the_best_of_other_runs_and_stays_what_it_was(cli):
-    best = sorted(configs(cli("old")[2])[1:], key=lambda config: config["d_model"])
+    old = cli("old")[2]
+    best = sorted(configs(old)[1:], key=lambda config: config["d_model"])
     code, said, found = cli("new", warm_start="auto", seed=1)
     assert code == 0
-    assert "warm start: search begins with 2 configurations that were good in past runs" in said
-    assert [config["d_model"] for config in configs(found)[1:3]] == [config["d_model"] for config in best[:2]]
-    assert found.records[0]["advised"]["search"] == configs(found)[1:3]
+    past = f"{old.name}/search"
+    assert f"warm start: search begins with 1 configurations that were good in {past}" in said
+    assert configs(found)[1]["d_model"] == best[0]["d_model"]
+    assert found.records[0]["advised"]["search"] == configs(found)[1:2]
+    assert found.records[0]["advised_by"] == {"search": [past]}
     assert found.records[0]["data"]["features"]["classes"] == 10
     cli("old", "--new", seed=5)  # the library grows
     extended = cli("new", "--extend", "2", warm_start="auto", seed=1)[2]

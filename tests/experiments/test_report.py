@@ -121,3 +121,60 @@ def test_view_says_when_the_storage_is_behind_and_has_caught_up():
 )
 def test_why_nothing_was_chosen(told, changed, line):
     assert why_nothing({**told, **changed}) == line
+
+
+CONSTRAINED = {**SPEC, "constraints": {"params": {"max": 50, "min": None}}}
+
+
+def folded(spec, rows):
+    """A director that was told of trials, each with its metrics."""
+    events = [{"event": "opened", "spec": spec, "data": {}}]
+    for number, metrics in enumerate(rows):
+        events.append({**to_record(Started(Segment(number, "search", number, 0, {}, 1))), "verdict": "continue"})
+        events.append({**to_record(Reported(number, 1, metrics)), "verdict": "stop"})
+    return history.fold(events)
+
+
+def reported(values):
+    """The summary of trials of (accuracy, params), and it as text."""
+    director = folded(CONSTRAINED, [{"val_accuracy": accuracy, "params": params} for accuracy, params in values])
+    header = {"spec": CONSTRAINED, "data": {}, "advised_by": {"search": ["old-1/search"]}}
+    found = summary(header, director, "runs/tiny-1")
+    out = io.StringIO()
+    more = {"changes": [], "given_up": "", "lag": 0.0, "finished": True, "picture": None}
+    print_report({**found, **more}, Console(file=out, width=140))
+    return found, out.getvalue()
+
+
+def test_what_breaks_a_constraint_is_on_no_frontier_and_marked():
+    found, out = reported([(0.9, 100), (0.5, 40), (0.6, 50)])
+    [stage] = found["stages"]
+    assert (stage["frontier"], stage["hypervolume"]) == (["search-002"], 0.6)
+    assert [trial["breaks"] for trial in stage["trials"]] == [["params"], [], []]
+    assert "constraints: params at most 50\n" in out
+    assert "warm start: search began with what was good in old-1/search\n" in out
+    assert "default, breaks params" in out
+    assert "no trial met" not in out
+    assert "only" not in out
+
+
+def test_where_nothing_meets_the_constraints_the_frontier_is_empty():
+    found, out = reported([(0.9, 100), (0.5, 60)])
+    assert (found["stages"][0]["frontier"], found["stages"][0]["hypervolume"]) == ([], 0.0)
+    assert "no trial met the constraints\n" in out
+    assert "only 2 of 3 trials: nothing was left to try that is not known to break a constraint\n" in out
+
+
+def test_random_search_is_read_off_a_searchs_own_draws_alone():
+    director = folded(SPEC, [{"val_accuracy": accuracy} for accuracy in (0.9, 0.5, 0.6)])
+
+    def row(header=None, **search):
+        stages = [{**SPEC["stages"][0], **search}]
+        given = {"spec": {**SPEC, "stages": stages}, "data": {}, **(header or {})}
+        return summary(given, director, "runs/tiny-1")["baselines"]["random"]
+
+    assert (row()["trial"], row()["draws"]) == ("search-002", 3)
+    assert row(initial=[{}])["trial"] == "search-002"
+    assert row(initial=[{}, {}]) is None
+    assert row(search={"searcher": {"name": "bohb"}}) is None
+    assert row({"advised": {"search": [{}]}}) is None

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from experiments.engine import checks, documents, spec
+from experiments.engine import checks, documents, spec, strategies
 from experiments.engine.spec import Spec
 from trainables.parsing import ParseError, parse
 
@@ -131,6 +131,14 @@ PARAMETERS = "name, routine, space, fix, narrow, initial, options, each, search,
         (with_(stage={"name": "a.b"}), [f"stages.a.b.name {NAMES.format('_ -')}, got 'a.b'"]),
         (with_(schedular="asha"), [f"{STAGE}.search has no 'schedular'; did you mean 'scheduler'?"]),
         (with_(scheduler="ahsa"), [f"{STAGE}.search.scheduler 'ahsa' does not exist; did you mean 'asha'?"]),
+        (
+            with_(searcher="bohb", scheduler="median"),
+            [f"{STAGE}.search.scheduler 'median' does not exist; known: {', '.join(strategies.find('SCHEDULER'))}"],
+        ),
+        (
+            with_({"objectives": {"val_accuracy": "max"}, "choose": {"min": "val_accuracy"}}),
+            ["choose is {min: val_accuracy}, but objectives say val_accuracy: max; make them agree"],
+        ),
         (
             with_(searcher="asha"),
             [f"{STAGE}.search.searcher 'asha' does not exist; known: {', '.join(checks.searchers())}"],

@@ -49,6 +49,7 @@ def test_log_ranges_stay_log():
 @pytest.mark.parametrize(
     ("domain", "line"),
     [
+        (tune.choice([{"a": tune.uniform(0, 1)}]), "lr offers domains within a choice; spaces are flat: give each"),
         (tune.grid_search([1, 2]), "lr uses grid_search; use tune.choice"),
         (Categorical([1, 2]).grid(), "lr uses grid_search; use tune.choice"),
         (tune.sample_from(lambda _: 1), "lr uses sample_from, which is code without a range; use a domain, or a "),

@@ -17,6 +17,7 @@ from experiments.engine.frontier import (
     vector,
     volume_points,
 )
+from experiments.engine.handed import bounds
 from experiments.engine.interval import interval
 
 CLASSICAL, FINALISTS, LAYERS, SEEDS = "classical", "finalists", "layers", "seeds"
@@ -26,17 +27,17 @@ Json = dict[str, Any]
 def summary(header: Mapping[str, Any], director: Director, place: str) -> Json:
     """The whole report; `header` is the ledger's first record, `place` the path or URI of the run's folder."""
     spec = header["spec"]
-    searches = [stage["name"] for stage in spec["stages"]]
-    objectives: Objectives = spec["objectives"]
     # The trials of a stage with `each` are picks: no default and no random draw is among them.
-    searched = [stage["name"] for stage in spec["stages"] if not stage.get("each")]
+    searched = [stage for stage in spec["stages"] if not stage.get("each")]
     return {
         "experiment": spec["name"],
         "run": place.rpartition("/")[2],
         "data": header["data"],
-        "stages": [_stage(name, director, objectives) for name in searches],
-        "baselines": _baselines(director, director.of_stage(searched[-1]), spec),
-        "finalists": [_finalist(trial) for trial in director.of_stage(FINALISTS)],
+        "constraints": spec["constraints"],
+        "warm_start": header.get("advised_by", {}),
+        "stages": [_stage(stage, director, spec) for stage in spec["stages"]],
+        "baselines": {**_baselines(director, searched[-1:], header), "classical": _classical(director)},
+        "finalists": [_finalist(trial, spec["constraints"]) for trial in director.of_stage(FINALISTS)],
         "failures": _failures(director),
         "chosen": _chosen(director, spec, place),
         "time": _time(director),
@@ -117,19 +118,24 @@ def choice(spec: Mapping[str, Any]) -> tuple[str, Direction]:
     return name, direction
 
 
-def _stage(name: str, director: Director, objectives: Objectives) -> Json:
-    trials = director.of_stage(name)
-    points = [_vector(trial, objectives) for trial in trials]
+def _stage(stage: Json, director: Director, spec: Json) -> Json:
+    """Its frontier and hypervolume are of the trials that meet the constraints."""
+    name, objectives = stage["name"], spec["objectives"]
+    trials, constraints = director.of_stage(name), bounds(spec, name)
+    fit = [trial for trial in trials if not trial.failed and feasible(trial.metrics, constraints)]
+    refused = sum(len(segment.refused) for segment in director.segments.values() if segment.stage == name)
     return {
         "name": name,
-        "trials": [_trial(trial) for trial in trials],
-        "frontier": [trials[index].id for index in non_dominated(points)],
-        "spared": sum(len(segment.refused) for segment in director.segments.values() if segment.stage == name),
-        "hypervolume": hypervolume(*volume_points([{} if t.failed else t.metrics for t in trials], objectives)),
+        "planned": stage.get("trials"),
+        "trials": [_trial(trial, constraints) for trial in trials],
+        "frontier": [trial.id for trial in frontier(fit, objectives)],
+        "spared": refused,
+        "exhausted": 0 < len(trials) < (stage.get("trials") or 0) and not (director.expired or director.given_up),
+        "hypervolume": hypervolume(*volume_points([trial.metrics for trial in fit], objectives)),
     }
 
 
-def _trial(trial: Trial) -> Json:
+def _trial(trial: Trial, constraints: Bounds) -> Json:
     return {
         "id": trial.id,
         "status": trial.status,
@@ -139,6 +145,7 @@ def _trial(trial: Trial) -> Json:
         "epochs": trial.epochs,
         "config": trial.config,
         "metrics": trial.metrics,
+        "breaks": [name for name, bound in constraints.items() if not feasible(trial.metrics, {name: bound})],
     }
 
 
@@ -152,8 +159,8 @@ def _failures(director: Director) -> list[Json]:
     return sorted(found, key=lambda failure: str(failure["class"]))
 
 
-def _finalist(trial: Trial) -> Json:
-    return {**_trial(trial), "trial": trial.config["trial"], "seeds": _over_seeds(trial.metrics)}
+def _finalist(trial: Trial, constraints: Bounds) -> Json:
+    return {**_trial(trial, constraints), "trial": trial.config["trial"], "seeds": _over_seeds(trial.metrics)}
 
 
 def _chosen(director: Director, spec: Mapping[str, Any], place: str) -> Json | None:
@@ -172,29 +179,38 @@ def _chosen(director: Director, spec: Mapping[str, Any], place: str) -> Json | N
     }
 
 
-def _baselines(director: Director, trials: Sequence[Trial], spec: Mapping[str, Any]) -> Json:
-    """The default configuration, random search, the largest model, a classical model (house §3.10).
-
-    Random search without early stopping is read off the same draws: as many of the first ones as the epochs spent
-    would have trained in full. A draw that was stopped early counts with its last value, so this can be too low.
-    """
-    name, _ = choice(spec)
+def _baselines(director: Director, last: Sequence[Json], header: Mapping[str, Any]) -> Json:
+    """Of the last stage that searches: the default configuration, random search, the largest model (house §3.10)."""
+    trials = [trial for stage in last for trial in director.of_stage(stage["name"])]
     if not trials:
-        return {"classical": _classical(director)}
-    budget = max(trial.epochs for trial in trials)
-    count = max(1, int(sum(trial.epochs for trial in trials) / budget)) if budget else 1
-    first = [trial for trial in trials[:count] if not trial.failed]
-    largest = max(trials, key=lambda trial: trial.metrics.get("params", 0))
+        return {}
+    name, _ = choice(header["spec"])
     return {
         "metric": name,
         "default": _baseline(trials[0], name),
-        "random": {
-            **_baseline(max(first, key=lambda trial: _rank(trial, spec), default=trials[0]), name),
-            "draws": count,
-            "stopped_early": sum(trial.status == "stopped" for trial in first),
-        },
-        "largest": _baseline(largest, name),
-        "classical": _classical(director),
+        "random": _random_search(last[0], trials, header),
+        "largest": _baseline(max(trials, key=lambda trial: trial.metrics.get("params", 0)), name),
+    }
+
+
+def _random_search(stage: Json, trials: Sequence[Trial], header: Mapping[str, Any]) -> Json | None:
+    """Random search without early stopping, read off the draws of a search by `random`: the best of as many of the
+    first ones as the epochs spent would have trained in full. None where something else proposed, or there is no draw.
+
+    A draw that was stopped early counts with its last value, so this can be too low.
+    """
+    spec, first = header["spec"], 1 + len(stage.get("initial", ()))  # the default and the user's own come before
+    warm = header.get("advised", {}).get(stage["name"])
+    searcher = stage.get("search", {}).get("searcher", {}).get("name", "random")
+    budget = max(trial.epochs for trial in trials)
+    count = max(1, int(sum(trial.epochs for trial in trials) / budget)) if budget else 1
+    draws = [trial for trial in trials[first : first + count] if not trial.failed]
+    if warm or searcher != "random" or not draws:
+        return None
+    return {
+        **_baseline(max(draws, key=lambda trial: _rank(trial, spec)), choice(spec)[0]),
+        "draws": count,
+        "stopped_early": sum(trial.status == "stopped" for trial in draws),
     }
 
 

@@ -33,8 +33,10 @@ def print_report(report: Json, console: Console) -> None:
     console.print(f"\n{report['experiment']}  ({report['run']})", highlight=False)
     for line in _data_lines(report["data"]):
         console.print(line, highlight=False, markup=False)
+    for line in _search_lines(report):
+        console.print(line, highlight=False, markup=False)
     for stage in report["stages"]:
-        _print_stage(stage, report["baselines"], console)
+        _print_stage(stage, report, console)
     _print_finalists(report["finalists"], console)
     if report["chosen"]:
         _print_chosen(report["chosen"], report["baselines"].get("classical"), console)
@@ -69,19 +71,35 @@ def _data_lines(data: Json) -> Iterable[str]:
         yield f"sample: {data['sample']['rows']:,} of the {data['sample']['of']:,} training examples, seeded"
 
 
-def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
-    counts: dict[str, int] = {}
-    for trial in stage["trials"]:
-        counts[trial["status"]] = counts.get(trial["status"], 0) + 1
+def _search_lines(report: Json) -> Iterable[str]:
+    """What the search had to keep to, and what it began with."""
+    if report["constraints"]:
+        yield f"constraints: {', '.join(_bound(name, of) for name, of in report['constraints'].items())}"
+    for stage, names in report["warm_start"].items():
+        yield f"warm start: {stage} began with what was good in {', '.join(names)}"
+
+
+def _bound(name: str, of: Mapping[str, float | None]) -> str:
+    said = {"at least": of.get("min"), "at most": of.get("max")}
+    return f"{name} {' and '.join(f'{how} {limit:,.6g}' for how, limit in said.items() if limit is not None)}"
+
+
+def _print_stage(stage: Json, report: Json, console: Console) -> None:
+    baselines, counts = report["baselines"], Counter(trial["status"] for trial in stage["trials"])
     states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    said = f"{len(stage['trials'])} trials ({states})" if states else "no trial yet"
     console.print(
-        f"\n{stage['name']}: {len(stage['trials'])} trials ({states}); hypervolume {stage['hypervolume']:.4f}; "
-        "latency from the layer table",
+        f"\n{stage['name']}: {said}; hypervolume {stage['hypervolume']:.4f}; latency from the layer table",
         highlight=False,
     )
     if stage["spared"]:
         spared = f"{stage['spared']} configurations were not trained: what is known of them breaks a constraint"
         console.print(spared, highlight=False)
+    if stage["exhausted"] and report["finished"]:
+        left = "nothing was left to try" + (" that is not known to break a constraint" if report["constraints"] else "")
+        console.print(f"only {len(stage['trials'])} of {stage['planned']} trials: {left}", highlight=False)
+    if stage["trials"] and not stage["frontier"] and any(trial["breaks"] for trial in stage["trials"]):
+        console.print("no trial met the constraints", highlight=False)
     table = _table("", "trial", "epochs", "val_accuracy", "latency ms", "params", "layers×d_model×d_ff")
     rows = {trial["id"]: trial for trial in stage["trials"]}
     for name in stage["frontier"]:
@@ -89,7 +107,8 @@ def _print_stage(stage: Json, baselines: Json, console: Console) -> None:
     table.add_section()
     for label, key in (("default", "default"), ("random search", "random"), ("most parameters", "largest")):
         if baselines.get(key) and baselines[key]["trial"] in rows:
-            _row(table, label, rows[baselines[key]["trial"]])
+            trial = rows[baselines[key]["trial"]]
+            _row(table, f"{label}, breaks {' and '.join(trial['breaks'])}" if trial["breaks"] else label, trial)
     if baselines.get("classical"):
         name, metrics = baselines["classical"]["name"], _validation(baselines["classical"])
         _row(table, name, {"id": "", "epochs": None, "metrics": metrics, "config": {}})

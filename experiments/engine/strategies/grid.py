@@ -31,7 +31,7 @@ class Grid:
         """Options of the grid."""
 
         model_config = ConfigDict(frozen=True, extra="forbid")
-        steps: int = Field(3, ge=1, description="values a range of numbers is tried at, both ends included")
+        steps: int = Field(3, ge=2, description="values a range of numbers is tried at, both ends included")
 
     def __init__(self, config: Config, space: Gridded, seed: int) -> None:
         self._steps = config.steps

@@ -5,6 +5,7 @@ All but cmaes get every objective and, as one constraint, by how much bounds are
 
 import importlib.util
 import math
+import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -71,12 +72,16 @@ class Optuna:
 def _check(sampler: Sampler, coding: Coding) -> None:
     """Raises ValueError where the sampler or the space does not allow it."""
     if importlib.util.find_spec("optuna") is None:
-        raise ValueError("searcher is optuna, which is not installed; pip install optuna, or take tpe or bohb")
+        raise ValueError(
+            f"searcher is optuna, which is not installed; {sys.executable} -m pip install optuna cmaes, or take tpe or "
+            "bohb"
+        )
     if sampler != "cmaes":
         return
     if importlib.util.find_spec("cmaes") is None:
         raise ValueError(
-            "searcher.sampler is cmaes, which needs the package cmaes; pip install cmaes, or take tpe, nsga2 or gp"
+            f"searcher.sampler is cmaes, which needs the package cmaes; {sys.executable} -m pip install cmaes, or take "
+            "tpe, nsga2 or gp"
         )
     beyond = [d.name for d in coding.dimensions if d.conditional or not d.ordered]
     if beyond:

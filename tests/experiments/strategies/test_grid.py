@@ -92,5 +92,5 @@ def fixed():
 
 
 def test_impossible_steps_are_refused():
-    with pytest.raises(ValueError, match="greater than or equal to 1"):
-        Grid.Config(steps=0)
+    with pytest.raises(ValueError, match="greater than or equal to 2"):
+        Grid.Config(steps=1)
