@@ -15,7 +15,7 @@ from experiments.engine import spec
 from experiments.engine.outcome import Outcome
 from experiments.engine.strategies import optuna as ours_module
 from experiments.engine.strategies.observations import Observations
-from experiments.engine.strategies.optuna import Optuna
+from experiments.engine.strategies.optuna import Optuna, gaussian_process
 from experiments.engine.strategies.study import Sampling
 from tests.experiments.strategies import conditional
 from trainables.parsing import ParseError
@@ -84,6 +84,12 @@ def test_nsga2_goes_through_its_generations_as_a_study_of_optunas_own():
     assert len(generations) == 7
 
 
+def test_the_search_of_the_gaussian_process_is_the_short_one():
+    ours, optunas = gaussian_process(0), GPSampler(seed=0)
+    assert (ours._n_preliminary_samples, ours._n_local_search) == (256, 2)
+    assert (optunas._n_preliminary_samples, optunas._n_local_search) == (2048, 10)
+
+
 def told(found, points, outcome, directions):
     """A study of optuna's own with the same trials."""
     study = optuna.create_study(directions=directions)
@@ -100,7 +106,7 @@ def told(found, points, outcome, directions):
 @pytest.mark.parametrize("objectives", [1, 2])
 @pytest.mark.parametrize(
     ("sampler", "make", "space", "proposals"),
-    [("tpe", TPESampler, SPACE, 20), ("gp", GPSampler, FLAT, 1)],
+    [("tpe", TPESampler, SPACE, 20), ("gp", gaussian_process, FLAT, 1)],
     ids=["tpe", "gp"],
 )
 def test_suggestions_are_as_in_a_study_of_optunas_own(sampler, make, space, proposals, objectives):
