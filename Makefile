@@ -16,7 +16,7 @@ help:  ## this list
 
 setup: $(VENV)/base  ## makes .venv and installs what a run needs
 
-quickstart: $(VENV)/base  ## searches, trains and exports a model on the bundled data: some 6 minutes
+quickstart: $(VENV)/base  ## searches, trains and exports a model on the bundled data: some 10 minutes
 	@$(RUN) -m experiments run quickstart
 
 test: $(VENV)/test  ## the test suite
