@@ -20,7 +20,7 @@ quickstart: $(VENV)/base  ## searches, trains and exports a model on the bundled
 	@$(RUN) -m experiments run quickstart
 
 test: $(VENV)/test  ## the test suite
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadgroup
+	@$(RUN) -m pytest
 
 faults: $(VENV)/test  ## drivers, nodes and storage killed and broken at every turn: some 40 minutes
 	@$(RUN) -m pytest tests/faults tests/experiments/test_job.py -m "faults or not faults"

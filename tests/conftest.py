@@ -5,16 +5,6 @@ import pytest
 import experiments.engine  # noqa: F401  it sets Ray's environment, which Ray reads when a test first imports it
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Where several processes test, one has all that starts Ray, which is half waiting: side by side, clusters would
-    take each other's cores, and `ray stop` ends every one of the machine.
-    """
-    for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 @pytest.fixture
 def s3(monkeypatch):
     """An S3 server, empty, with what its clients need in the environment."""

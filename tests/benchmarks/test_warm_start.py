@@ -38,7 +38,7 @@ def test_remembered_is_what_a_search_of_the_task_ended_with(tasks):
 
 def test_the_best_of_the_others_comes_first_and_is_run_after_the_default(tasks):
     first = warm_start.first("table", tasks["c"], 0)
-    assert len(first) == MOST
+    assert 10 < len(first) <= MOST  # of each search the better half
     best = max(TABLE.points, key=lambda point: CLOSED.curve(point).metrics(9)[ACCURACY])
     assert first[0] == best
     cold, warm = warm_start.played(("table", "c", 0))
