@@ -15,7 +15,15 @@ def ran(experiment: str | Path, storage: Path, *options: str) -> Run:
 
     Raises subprocess.CalledProcessError where it fails.
     """
-    if not any(run.finished for run in runs.every(storage)):
+    if finished(storage) is None:
         command = [sys.executable, "-m", "experiments", "run", str(experiment), "--storage", str(storage), *options]
         subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return next(run for run in runs.every(storage) if run.finished)
+    found = finished(storage)
+    if found is None:
+        raise RuntimeError(f"{experiment} left no finished run in {storage}; see its report")
+    return found
+
+
+def finished(storage: Path) -> Run | None:
+    """The finished run that lies there."""
+    return next((run for run in runs.every(storage) if run.finished), None)

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from benchmarks import frontier_jobs, recorded, search_efficiency, search_measures
-from benchmarks.engine_runs import ran
+from benchmarks.engine_runs import finished, ran
 from benchmarks.machine import record
 from benchmarks.search_efficiency import OURS, RANDOM, TABLE, WORKERS
 from experiments.engine.events import Reported, from_record
@@ -72,6 +72,8 @@ def experiment(name: str, size: recorded.Size, folder: Path, seed: int) -> Json:
 def searched(name: str, size: recorded.Size, folder: Path, seed: int) -> Run:
     """A real search, finished."""
     storage = folder / f"{name.replace(' ', '')}-{seed}"
+    if run := finished(storage):
+        return run
     storage.mkdir(parents=True, exist_ok=True)
     path = storage / "search_real.yaml"
     path.write_text(yaml.safe_dump(experiment(name, size, folder, seed)))
