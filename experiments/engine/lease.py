@@ -152,10 +152,17 @@ def _claims(store: Store) -> list[_Claim]:
 
 
 def _read(store: Store, claim: _Claim) -> Holder:
-    try:
-        return _parsed(store.read(claim.name))
-    except FileNotFoundError:
-        return {}
+    """Empty where it is not there, or says nothing. A beat that falls between a store's asking for the length and its
+    reading cuts the text short, so what says nothing is read again."""
+    for _ in range(_TRIES):
+        try:
+            holder = _parsed(store.read(claim.name))
+        except FileNotFoundError:
+            return {}
+        if holder:
+            return holder
+        time.sleep(_TRY_S)
+    return {}
 
 
 def _beating(store: Store) -> Holder | None:

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -79,6 +80,21 @@ def test_damaged_file_is_no_obstacle(run, text):
         run.local.joinpath("lease.json").write_bytes(text)
         with pytest.raises(Held, match=r"already run by pid \? on host \? since \?; wait for it"):
             Lease.take(run)
+
+
+def test_heartbeat_read_while_it_is_written_is_read_again(remote, monkeypatch):
+    whole, turns = Store.read, itertools.count()
+
+    def cut_short(store, name):
+        data = whole(store, name)
+        return data[:-1] if next(turns) % 2 else data
+
+    with Lease.take(remote):
+        monkeypatch.setattr(Store, "read", cut_short)
+        for _ in range(2):
+            assert Lease.holder(remote)["pid"] == os.getpid()
+        with pytest.raises(Held, match=f"pid {os.getpid()} on host"):
+            Lease.take(remote)
 
 
 def test_lock_that_fails_is_told(tmp_path):

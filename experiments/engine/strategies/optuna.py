@@ -23,7 +23,7 @@ Sampler = Literal["tpe", "nsga2", "gp", "cmaes"]
 # Of the Gaussian process: the most observations, and the search of its acquisition function, points that are drawn and
 # climbs that begin at the best of them. optuna's own 2,048 and 10 take several times as long for suggestions that were
 # as good on the closed forms of benchmarks.surfaces.
-_GP_MOST, _GP_DRAWN, _GP_CLIMBS = 100, 256, 2
+_GP_MOST, _GP_DRAWN, _GP_CLIMBS = 80, 256, 2
 
 
 class Optuna:
@@ -48,6 +48,7 @@ class Optuna:
         self._sampling = Sampling(
             _maker(config),
             self._coding.dimensions,
+            nested=self._nested,
             notes=config.sampler in ("nsga2", "cmaes"),
             ranked=config.sampler == "cmaes",
         )

@@ -64,7 +64,8 @@ class Sampling:
     """A sampler's suggestions. `make` gives a new sampler of a seed, as some keep a state that no event tells of.
 
     `notes`: the sampler notes with each trial that starts what it needs later, such as its generation. `ranked`: it
-    gets one number a trial, minus its rank, in place of objectives and constraints.
+    gets one number a trial, minus its rank, in place of objectives and constraints. `nested`: not every trial has every
+    parameter, so which of them go together is for the sampler to find out.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Sampling:
         make: "Callable[[int], BaseSampler]",
         dimensions: Sequence[Dimension],
         *,
+        nested: bool = False,
         notes: bool = False,
         ranked: bool = False,
     ) -> None:
@@ -80,11 +82,14 @@ class Sampling:
         logging.set_verbosity(logging.ERROR)
         self._make = make
         self._distributions = {d.name: _distribution(d) for d in dimensions}
+        self._together = None if nested else _varied(self._distributions)
         self._notes = notes
         self._ranked = ranked
         self._memory = Memory()
         self._trials: dict[int, FrozenTrial] = {}
         self._silent: set[int] = set()  # trials that have not reported
+        self._seen: dict[int, Outcome | None] = {}
+        self._alone = not ranked  # what a trial is worth to the sampler does not hang on the others
         self._noted: dict[int, dict[str, Any]] = {}
 
     def started(self, number: int, params: Numbers, decision: str) -> None:
@@ -92,7 +97,7 @@ class Sampling:
         trial = self._running(params)
         if self._notes:
             study, sampler = self._study(), self._make(_seed(decision))
-            sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
+            self._relative(sampler, study, trial)
             self._memory.kept |= self._memory.of_study
         self._trials[number], self._noted[number] = trial, self._memory.of_trial if self._notes else {}
         self._silent.add(number)
@@ -104,13 +109,14 @@ class Sampling:
 
         outcomes = observations.outcomes
         self._silent -= outcomes.keys()
-        there = {number: outcome for number, outcome in outcomes.items() if outcome and _finite(outcome)}
+        anew = self._anew(outcomes)
+        there = {number: outcome for number, outcome in anew.items() if outcome and _finite(outcome)}
         if not there:
             return
         self._memory.objectives = 1 if self._ranked else len(next(iter(there.values())).values)
-        values = _ranked(observations) if self._ranked else _values(outcomes, there)
-        violations = {} if self._ranked else _violations(outcomes, there)
-        for number in outcomes:
+        values = _ranked(observations) if self._ranked else _values(anew, there)
+        violations = {} if self._ranked else _violations(anew, there)
+        for number in anew:
             trial = self._trials[number]
             trial.state, trial.values = TrialState.COMPLETE, values[number]
             trial.system_attrs = dict(self._noted[number])
@@ -119,15 +125,29 @@ class Sampling:
         known = [self._trials[number] for number in (*outcomes, *self._silent)]
         self._memory.trials = sorted(known, key=lambda trial: trial.number)
 
+    def _anew(self, outcomes: dict[int, Outcome | None]) -> dict[int, Outcome | None]:
+        """What there is to tell: what has changed, or all once a trial failed or broke a bound."""
+        changed = {n: outcome for n, outcome in outcomes.items() if n not in self._seen or self._seen[n] is not outcome}
+        self._seen = outcomes
+        self._alone = self._alone and all(map(_sound, changed.values()))
+        return changed if self._alone else outcomes
+
     def suggested(self, decision: str) -> dict[str, float]:
         """A number of each parameter."""
         study, sampler = self._study(), self._make(_seed(decision))
         trial = self._running({})
-        found = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
+        found = self._relative(sampler, study, trial)
         for name, distribution in self._distributions.items():
             if name not in found:
                 found[name] = sampler.sample_independent(study, trial, name, distribution)
         return {name: float(number) for name, number in found.items()}
+
+    def _relative(self, sampler: "BaseSampler", study: "Study", trial: "FrozenTrial") -> dict[str, Any]:
+        """What is sampled together. Finding out what goes together takes the longer the more trials there are."""
+        together = self._together
+        return sampler.sample_relative(
+            study, trial, sampler.infer_relative_search_space(study, trial) if together is None else together
+        )
 
     def _study(self) -> "Study":
         """A new one, as a study keeps a list of trials of its own; nothing is noted in it yet."""
@@ -152,6 +172,11 @@ class Sampling:
             system_attrs={},
             intermediate_values={},
         )
+
+
+def _varied(distributions: "Mapping[str, BaseDistribution]") -> "dict[str, BaseDistribution]":
+    """In the order, and without the constants, that samplers expect."""
+    return {name: distributions[name] for name in sorted(distributions) if not distributions[name].single()}
 
 
 def _distribution(dimension: Dimension) -> "BaseDistribution":
@@ -181,8 +206,12 @@ def _violations(numbers: Iterable[int], there: Mapping[int, Outcome]) -> dict[in
     return {number: min(violation, beyond) for number, violation in found.items()} if any(found.values()) else {}
 
 
+def _sound(outcome: Outcome | None) -> bool:
+    return outcome is not None and _finite(outcome) and not outcome.violation
+
+
 def _finite(outcome: Outcome) -> bool:
-    return all(math.isfinite(value) for value in outcome.values)
+    return all(map(math.isfinite, outcome.values))
 
 
 def _seed(decision: str) -> int:
