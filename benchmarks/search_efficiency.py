@@ -79,8 +79,8 @@ def names() -> list[str]:
     return [*OWN, *rivals]
 
 
-def strategy(name: str, surface: Surface, seed: int, then: Sequence[Point] = ()) -> Strategy:
-    """One of `names`, for one search. then: points that one of ours begins with, after the default."""
+def strategy(name: str, surface: Surface, seed: int, advised: Sequence[Point] = ()) -> Strategy:
+    """One of `names`, for one search. advised: points that one of ours tries in turns with its searcher."""
     if name in _RIVALS:
         return search_playing.Rival(_RIVALS[name](surface, seed), surface)
     searcher, scheduler, both = OWN[name]
@@ -89,7 +89,8 @@ def strategy(name: str, surface: Surface, seed: int, then: Sequence[Point] = ())
     return Pair(
         searcher=_searcher(searcher, surface, seed),
         scheduler=stop(stop.Config(), surface.epochs),
-        first=[surface.space.default(), *then],
+        first=[surface.space.default()],
+        advised=advised,
         trials=None,
         epochs=surface.epochs,
         outcome=functools.partial(outcome, objectives=objectives, constraints={}),

@@ -12,26 +12,26 @@ from experiments.engine.portfolio import Config, Search, nearest, portfolio
 from experiments.engine.runs import Run
 from experiments.engine.spec import SMOKE, Spec
 from experiments.engine.stage import Stage
+from experiments.engine.strategies import ADVISED_EVERY
 from experiments.engine.trial import Trial
 from tasks.features import features
 from trainables.parsing import ParseError, suggestion
 from trainables.store import StorageError, Store
 
-# The points that come first: so many (the best of 8, 24, 32, 40 and 48 in benchmarks.warm_start on its first 261
-# configurations), and at most this share of a stage's trials.
-MOST, _SHARE = 32, 0.5
+# The most points that are taken from the past.
+MOST = 48
 
 
 class Advice(NamedTuple):
-    """Points to begin with, and the past searches that they are of: RUN/STAGE."""
+    """Points to try, the first at the front, and the past searches that they are of: RUN/STAGE."""
 
     points: list[Config]
     searches: list[str]
 
 
 def remembered(plan: Plan, storage: Store) -> dict[str, Advice]:
-    """By stage what its search begins with after the default, as `warm_start` says: the best of similar past searches
-    in `storage` (auto: of smoke runs for a smoke run alone) or in the folders given.
+    """By stage what its search tries in turns with its searcher, as `warm_start` says: the best of similar past
+    searches in `storage` (auto: of smoke runs for a smoke run alone) or in the folders given.
 
     Raises ParseError, a line a path: one that is no ledger, or none of whose searches was of a stage's space.
     """
@@ -114,7 +114,8 @@ def _advice(plan: Plan, stage: Stage, past: Sequence[_Told]) -> Advice:
 
 
 def _count(stage: Stage) -> int:
-    return MOST if stage.trials is None else min(MOST, int(_SHARE * stage.trials))
+    """No more than it has turns for."""
+    return MOST if stage.trials is None else min(MOST, (stage.trials + 1) // ADVISED_EVERY)
 
 
 def _search(plan: Plan, stage: Stage, told: _Told, name: str) -> Search | None:
@@ -124,7 +125,7 @@ def _search(plan: Plan, stage: Stage, told: _Told, name: str) -> Search | None:
     if past.get("routine", "train") != stage.routine:
         return None
     space = plan.spaces[stage.name]
-    trials = [trial for trial in stages[name] if trial.ended and space.legal(trial.config)]
+    trials = [trial for trial in stages[name] if (trial.reports or trial.failed) and space.legal(trial.config)]
     outcomes = [_outcome(plan.spec, trial) for trial in trials]
     if not any(outcomes):
         return None

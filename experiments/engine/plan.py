@@ -20,7 +20,7 @@ from experiments.engine.outcome import outcome
 from experiments.engine.report.summary import CLASSICAL, FINALISTS, LAYERS, again
 from experiments.engine.spec import Spec
 from experiments.engine.stage import Stage
-from experiments.engine.strategies import Strategy
+from experiments.engine.strategies import Strategy, given
 from experiments.engine.strategies.listed import Listed
 from experiments.engine.strategies.named import named
 from models.architecture import Architecture
@@ -145,6 +145,7 @@ class Plan:
                 epochs=stage.epochs,
                 outcome=partial(outcome, objectives=self.spec.objectives, constraints=bounds),
                 admit=self._admit(stage, director),
+                advised=self._advised(stage, director),
             )
 
         return Step(
@@ -184,16 +185,19 @@ class Plan:
         if asked - references.paths(stage.options, director, spec).keys():
             return []
         if stage.each is None:
-            return self._first(stage, director)
+            return self._own(stage)
         picks = references.picks(stage.model_dump(), director, spec)
         return [{**space.default(), stage.each.option: references.to(trial)} for trial in picks]
 
-    def _first(self, stage: Stage, director: Director) -> list[Config]:
-        """The default, what past experiments advise as far as it meets the constraints, the user's own points."""
-        space, admit = self.spaces[stage.name], self._admit(stage, director)
-        own = [space.default(), *space.points(stage.initial)]
-        advised = [point for point in self.advised.get(stage.name, ()) if point not in own and admit(point) is None]
-        return [own[0], *advised, *own[1:]]
+    def _own(self, stage: Stage) -> list[Config]:
+        """The default, and the user's own points."""
+        space = self.spaces[stage.name]
+        return [space.default(), *space.points(stage.initial)]
+
+    def _advised(self, stage: Stage, director: Director) -> list[Config]:
+        """What past experiments advise, as far as it meets the constraints."""
+        own, admit = self._own(stage), self._admit(stage, director)
+        return [point for point in self.advised.get(stage.name, ()) if point not in own and admit(point) is None]
 
     def _layers(self, stage: Stage | None, director: Director) -> Strategy:
         """Of one stage, or (None) of all those that take nothing of another."""
@@ -205,9 +209,9 @@ class Plan:
     def _sampled(self, stage: Stage, director: Director) -> list[Config]:
         space, points = self.spaces[stage.name], self._points(stage, director)
         if points and stage.each is None:
-            first, most = len(points), len(points) + _SAMPLED_DRAWS
-            indices = range(first, min(stage.most or most, most))  # as random search numbers its draws
-            points += [space.draw(self.spec.seed, index) for index in indices]
+            first, most, advised = list(points), len(points) + _SAMPLED_DRAWS, self._advised(stage, director)
+            indices = range(len(first), min(stage.most or most, most))  # as random search numbers its draws
+            points += [given(index, first, advised) or space.draw(self.spec.seed, index) for index in indices]
         return [{"routine": stage.routine, "values": {**self.common(stage), **point}} for point in points]
 
     def _classical(self, _: Director) -> Strategy:

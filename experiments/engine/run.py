@@ -106,8 +106,9 @@ def _known(name: str, storage: Store, options: Options) -> runs.Run | None:
 
 def _say_advised(advice: Mapping[str, memory.Advice], say: Callable[[str], None]) -> None:
     for stage, (points, searches) in advice.items():
-        what = f"begins with {len(points)} configurations that were good in {', '.join(searches)}"
-        say(f"warm start: {stage} {what if points else 'begins as always: nothing of its space is remembered'}")
+        good = f"{len(points)} configurations that were good in {', '.join(searches)}"
+        what = f"tries, in turns with its searcher, {good}"
+        say(f"warm start: {stage} {what if points else 'searches as always: nothing of its space is remembered'}")
 
 
 def _accepted(known: runs.Run, now: Json, options: Options) -> list[str]:

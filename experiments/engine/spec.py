@@ -157,8 +157,8 @@ class Spec(Model):
         Literal["auto", "none"] | Annotated[tuple[str, ...], Field(min_length=1)],
         BeforeValidator(_warm, json_schema_input_type=str | list[str] | None),
     ] = "none"
-    """Past runs whose best configurations come first after the default, those on similar data above all: auto (all in
-    the storage), the folder or URI of a run or of a folder of runs, or a list of these; none: no."""
+    """Past runs whose best configurations are one trial in three, those on similar data above all: auto (all in the
+    storage), the folder or URI of a run or of a folder of runs, or a list of these; none: no."""
     finalists: Finalists = Finalists()
     """What happens after the last trial."""
     smoke: dict[str, Any] = Field({})

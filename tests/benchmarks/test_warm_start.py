@@ -36,8 +36,8 @@ def test_remembered_is_what_a_search_of_the_task_ended_with(tasks):
     assert max(found.values[0] for found in past.outcomes) == pytest.approx(TABLE.best)
 
 
-def test_the_best_of_the_others_comes_first_and_is_run_after_the_default(tasks):
-    first = warm_start.first("table", tasks["c"], 0)
+def test_the_best_of_the_others_is_advised_first_and_run_soon(tasks):
+    first = warm_start.advised("table", tasks["c"], 0)
     assert 10 < len(first) <= MOST  # of each search the better half
     best = max(TABLE.points, key=lambda point: CLOSED.curve(point).metrics(9)[ACCURACY])
     assert first[0] == best

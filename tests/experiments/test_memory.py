@@ -49,16 +49,16 @@ def points(made, n=4):
     return [made.spaces["search"].draw(7, index) for index in range(n)]
 
 
-def test_the_best_of_the_storage_come_right_after_the_default(cache, tmp_path):
+def test_the_best_of_the_storage_are_advised_and_the_users_own_come_first(cache, tmp_path):
     made = prepared(cache, warm_start="auto", stages=[{**STAGE, "initial": [{"n_layers": 4}]}])
     found = points(made)
     remember(tmp_path, made, zip(found, (0.5, None, 0.9, 0.7), strict=True))
     advised = memory.remembered(made, Store(tmp_path))
     assert advised == {"search": ([found[2], found[3]], ["old-20260101-abcd/search"])}
     warm = plan.Plan(made.spec, made.spaces, made.data, {"search": advised["search"].points})
-    first = warm._points(made.spec.stages[0], Director([]))
-    space = made.spaces["search"]
-    assert first == [space.default(), *advised["search"].points, *space.points([{"n_layers": 4}])]
+    space, stage = made.spaces["search"], made.spec.stages[0]
+    assert warm._points(stage, Director([])) == [space.default(), *space.points([{"n_layers": 4}])]
+    assert warm._advised(stage, Director([])) == advised["search"].points
 
 
 def test_paths_name_a_run_or_a_folder_of_runs(cache, tmp_path):
@@ -86,12 +86,12 @@ def test_a_run_that_measured_other_things_or_was_a_smoke_test_does_not_count(cac
     assert memory.remembered(made, Store(tmp_path)) == NOTHING
 
 
-def test_what_breaks_a_constraint_is_not_begun_with(cache, tmp_path):
+def test_what_breaks_a_constraint_is_not_advised(cache, tmp_path):
     made = prepared(cache, warm_start="auto", constraints={"params": {"max": 100_000}})
     space = made.spaces["search"]
     small, large = space.point({"d_model": 64, "n_layers": 1}), space.point({"d_model": 256, "n_layers": 4})
     warm = plan.Plan(made.spec, made.spaces, made.data, {"search": [large, small]})
-    assert warm._points(made.spec.stages[0], Director([])) == [space.default(), small]
+    assert warm._advised(made.spec.stages[0], Director([])) == [small]
 
 
 def test_a_run_from_before_features_were_kept_counts_by_its_size(cache, tmp_path):

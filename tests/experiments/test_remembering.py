@@ -86,13 +86,13 @@ def test_an_extension_that_was_interrupted_goes_on_with_the_plain_command(cli, m
     assert (code, whole.name, len(configs(whole)), whole.finished) == (0, half.name, 9, True)
 
 
-def test_a_warm_start_begins_with_the_best_of_other_runs_and_stays_what_it_was(cli):
+def test_a_warm_start_tries_the_best_of_other_runs_and_stays_what_it_was(cli):
     old = cli("old")[2]
     best = sorted(configs(old)[1:], key=lambda config: config["d_model"])
     code, said, found = cli("new", warm_start="auto", seed=1)
     assert code == 0
     past = f"{old.name}/search"
-    assert f"warm start: search begins with 1 configurations that were good in {past}" in said
+    assert f"warm start: search tries, in turns with its searcher, 1 configurations that were good in {past}" in said
     assert configs(found)[1]["d_model"] == best[0]["d_model"]
     assert found.records[0]["advised"]["search"] == configs(found)[1:2]
     assert found.records[0]["advised_by"] == {"search": [past]}

@@ -152,7 +152,7 @@ def test_what_breaks_a_constraint_is_on_no_frontier_and_marked():
     assert (stage["frontier"], stage["hypervolume"]) == (["search-002"], 0.6)
     assert [trial["breaks"] for trial in stage["trials"]] == [["params"], [], []]
     assert "constraints: params at most 50\n" in out
-    assert "warm start: search began with what was good in old-1/search\n" in out
+    assert "warm start: search tried, in turns with its searcher, what was good in old-1/search\n" in out
     assert "default, breaks params" in out
     assert "no trial met" not in out
     assert "only" not in out

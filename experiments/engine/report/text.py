@@ -76,7 +76,7 @@ def _search_lines(report: Json) -> Iterable[str]:
     if report["constraints"]:
         yield f"constraints: {', '.join(_bound(name, of) for name, of in report['constraints'].items())}"
     for stage, names in report["warm_start"].items():
-        yield f"warm start: {stage} began with what was good in {', '.join(names)}"
+        yield f"warm start: {stage} tried, in turns with its searcher, what was good in {', '.join(names)}"
 
 
 def _bound(name: str, of: Mapping[str, float | None]) -> str:

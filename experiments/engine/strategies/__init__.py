@@ -108,11 +108,14 @@ class Scheduler:
         """Whether the trial goes on, stops, or pauses until it is promoted or dropped."""
         raise NotImplementedError
 
-    def budget(self) -> float | None:
-        """The epochs after which the next new trial ends or pauses; None: the maximum. Changes no state."""
+    def budget(self, advised: bool = False) -> float | None:
+        """The epochs after which the next new trial ends or pauses; None: the maximum. Changes no state.
+
+        advised: its configuration was good in past searches.
+        """
         return None
 
-    def started(self, trial: int) -> None:
+    def started(self, trial: int, advised: bool = False) -> None:
         """A new trial is in flight, or a paused one again."""
 
     def ended(self, trial: int) -> None:
@@ -125,6 +128,19 @@ class Scheduler:
     def dropped(self) -> Sequence[int]:
         """Paused trials that will not be promoted."""
         return ()
+
+
+# One new trial in so many is of what past searches advise, the others are the searcher's: wrong advice then costs that
+# share and no more.
+ADVISED_EVERY = 3
+
+
+def given(trial: int, first: Sequence[Config], advised: Sequence[Config]) -> Config | None:
+    """What a trial has whatever the searcher would say: the first ones, then of each three one that is advised."""
+    if trial < len(first):
+        return first[trial]
+    turn, place = divmod(trial - len(first), ADVISED_EVERY)
+    return advised[turn] if place == 0 and turn < len(advised) else None
 
 
 # More than any trial's number.

@@ -142,12 +142,12 @@ class Hyperband(Scheduler):
         self._brackets: list[Bracket] = []  # those that are not over
         self._of: dict[int, Bracket] = {}
 
-    def budget(self) -> float:
+    def budget(self, advised: bool = False) -> float:
         """Epochs to the first rung of the bracket that is open, or would be opened."""
         bracket = self._brackets[-1] if self._brackets and not self._brackets[-1].full else self._next()
         return bracket.rungs[0][1]
 
-    def started(self, trial: int) -> None:
+    def started(self, trial: int, advised: bool = False) -> None:
         """A new trial joins the open bracket."""
         if trial not in self._of:
             if not self._brackets or self._brackets[-1].full:

@@ -23,6 +23,7 @@ def named(
     epochs: float,
     outcome: Callable[[Metrics], Outcome],
     admit: Callable[[Config], str | None] = lambda _: None,
+    advised: Sequence[Config] = (),
 ) -> Strategy:
     """Each part is (name, options); the rest is as `Pair` takes it. Raises ValueError for a name that is not found."""
     name, options = searcher
@@ -32,6 +33,7 @@ def named(
         "epochs": epochs,
         "outcome": outcome,
         "admit": admit,
+        "advised": advised,
     }
     if name in strategies.find("STRATEGY"):
         whole = strategies.load(name, "STRATEGY")

@@ -4,18 +4,19 @@ from collections.abc import Callable, Sequence
 
 from experiments.engine.events import Config, Metrics, Verdict
 from experiments.engine.outcome import Outcome
-from experiments.engine.strategies import Left, Proposal, Scheduler, Searcher, Signal, key
+from experiments.engine.strategies import Left, Proposal, Scheduler, Searcher, Signal, given, key
 
 # A space can be small: after so many proposals that had been tried or are refused, it counts as searched.
 _REDRAWS = 200
 
 
 class Pair:
-    """The default configuration first, then the user's initial ones, then what the searcher proposes.
+    """The default configuration first, then the user's initial ones, then what the searcher proposes and, in turns with
+    it, what past searches advise.
 
     `trials` None means: until the time budget ends it. `outcome` turns metrics into what they are worth. `admit` says
     why a configuration breaks a constraint whatever it trains to (None: it does not, as far as is known); such a one is
-    never handed out, unless it is one of the first.
+    never handed out, unless it was given.
     """
 
     def __init__(
@@ -28,10 +29,13 @@ class Pair:
         epochs: float,
         outcome: Callable[[Metrics], Outcome],
         admit: Callable[[Config], str | None] = lambda _: None,
+        advised: Sequence[Config] = (),
     ) -> None:
         self._searcher = searcher
         self._scheduler = scheduler
         self._first = list(first)
+        self._advised = list(advised)
+        self._advised_keys = set(map(key, advised))
         self._trials = trials
         self._epochs = epochs
         self._outcome = outcome
@@ -63,7 +67,7 @@ class Pair:
         self._answer = None
         self._live.add(trial)
         self._paused.discard(trial)
-        self._scheduler.started(trial)
+        self._scheduler.started(trial, key(config) in self._advised_keys)
         if trial == len(self._configs):
             self._configs.append(config)
             self._tried.add(key(config))
@@ -108,9 +112,9 @@ class Pair:
         trial = len(self._configs)
         if self._trials is not None and trial >= self._trials:
             return None
-        epochs = self._scheduler.budget() or self._epochs
-        if trial < len(self._first):
-            return Proposal(trial, self._first[trial], epochs)
+        config = given(trial, self._first, self._advised)
+        if config is not None and (trial < len(self._first) or key(config) not in self._tried):
+            return self._proposal(trial, config)
         refused: dict[str, Config] = {}
         for attempt in range(_REDRAWS):
             config = self._searcher.propose(trial, attempt)
@@ -119,6 +123,10 @@ class Pair:
             if key(config) in self._tried or key(config) in refused:
                 continue
             if self._admit(config) is None:
-                return Proposal(trial, config, epochs, refused=tuple(refused.values()))
+                return self._proposal(trial, config, *refused.values())
             refused[key(config)] = config
         return None
+
+    def _proposal(self, trial: int, config: Config, *refused: Config) -> Proposal:
+        epochs = self._scheduler.budget(key(config) in self._advised_keys) or self._epochs
+        return Proposal(trial, config, epochs, refused=refused)

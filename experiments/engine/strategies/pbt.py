@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from experiments.engine.events import Config as Point
 from experiments.engine.events import Metrics, Verdict
 from experiments.engine.outcome import Outcome, ranks
-from experiments.engine.strategies import Proposal, Signal, index, key
+from experiments.engine.strategies import Proposal, Signal, given, index, key
 from experiments.engine.strategies.random import Random
 
 # After so many explorations that had been tried, one that was is taken up again: its weights are others.
@@ -88,12 +88,14 @@ class Pbt:
         epochs: float,
         outcome: Callable[[Metrics], Outcome],
         admit: Callable[[Point], str | None] = lambda _: None,
+        advised: Sequence[Point] = (),
     ) -> None:
         self._config = config
         self._space = space
         self._rows = space.describe()
         self._seed = seed
         self._first = list(first)
+        self._advised = list(advised)
         self._trials = trials
         self._epochs = epochs
         self._outcome = outcome
@@ -107,8 +109,8 @@ class Pbt:
         """The first population, then what takes the place of those that ended."""
         trial = len(self._configs)
         if trial < self._config.population:
-            config = self._first[trial] if trial < len(self._first) else self._untried(trial, self._draws.propose)
-            return Proposal(trial, config, self._epochs)
+            config = given(trial, self._first, self._advised)
+            return Proposal(trial, config or self._untried(trial, self._draws.propose), self._epochs)
         place = self._next()
         if place is None:
             return "wait" if any(member.state == "trains" for member in self._members) else "done"

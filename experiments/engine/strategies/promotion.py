@@ -3,6 +3,9 @@
 A trial pauses at each rung. A free slot goes to the best paused one that is among the first 1/eta of its rung, the
 highest rung first, else to a new trial: who was passed over goes on later, once more have come that are worse. At a
 rung a trial counts by the best that it reported up to there, so that one epoch's spike or dip decides nothing.
+
+What past searches advise was found good by whole trainings there, so that the fewest epochs have no say in it: it first
+pauses at the second rung.
 """
 
 import bisect
@@ -69,15 +72,17 @@ class Promotion(Scheduler):
         self._best: dict[int, Outcome] = {}
         self._running: set[int] = set()
 
-    def budget(self) -> float:
-        """Epochs to the first rung."""
-        return self._rungs[0].epochs
+    def budget(self, advised: bool = False) -> float:
+        """Epochs to the rung where it first pauses."""
+        return self._rungs[self._lowest(advised)].epochs
 
-    def started(self, trial: int) -> None:
-        """On its way to the first rung, or to the one after that where it was paused."""
+    def started(self, trial: int, advised: bool = False) -> None:
+        """On its way to the rung where it first pauses, or to the one after that where it was paused."""
         if trial in self._level:
             self._rungs[self._level[trial]].paused.discard(trial)
-        self._level[trial] = self._level.get(trial, -1) + 1
+            self._level[trial] += 1
+        else:
+            self._level[trial] = self._lowest(advised)
         self._running.add(trial)
 
     def judge(self, trial: int, epochs: float, outcome: Outcome) -> Verdict:
@@ -109,6 +114,9 @@ class Promotion(Scheduler):
         if found is None and waiting and left == "nothing" and not self._running and self._none_at_the_end():
             found = waiting[0]
         return found and found[1:]
+
+    def _lowest(self, advised: bool) -> int:
+        return min(int(advised), len(self._rungs) - 1)
 
     def _none_at_the_end(self) -> bool:
         return max(self._level.values(), default=0) < len(self._rungs) - 1

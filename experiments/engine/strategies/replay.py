@@ -55,6 +55,7 @@ class Replay:
         epochs: float,
         outcome: Callable[[Metrics], Outcome],
         admit: Callable[[Point], str | None] = lambda _: None,
+        advised: Sequence[Point] = (),
     ) -> None:
         self._steps = read(config.schedule)
         self._started = 0

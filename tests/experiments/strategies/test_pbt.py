@@ -49,7 +49,7 @@ def space():
 SPACE = space()
 
 
-def pbt(trials=40, epochs=EPOCHS, seed=0, first=(), **options):
+def pbt(trials=40, epochs=EPOCHS, seed=0, first=(), advised=(), **options):
     return Pbt(
         Pbt.Config(**options),
         SPACE,
@@ -58,6 +58,7 @@ def pbt(trials=40, epochs=EPOCHS, seed=0, first=(), **options):
         trials=trials,
         epochs=epochs,
         outcome=lambda metrics: Outcome((metrics["score"],)),
+        advised=advised,
     )
 
 
@@ -211,6 +212,15 @@ def test_no_more_trials_than_asked_for():
     conductor = director(population=4, trials=6)
     grown(conductor)
     assert len(conductor.trials) == 6
+
+
+def test_of_the_first_population_one_in_three_is_advised():
+    advised = [SPACE.draw(7, index) for index in range(3)]
+    ours = pbt(population=5, advised=advised)
+    for trial in range(5):
+        ours.started(trial, ours.ask().config)
+    drawn = [SPACE.draw(0, trial) for trial in range(5)]
+    assert ours._configs == [SPACE.default(), advised[0], drawn[2], drawn[3], advised[1]]
 
 
 def test_goes_further_than_a_population_that_is_left_alone():

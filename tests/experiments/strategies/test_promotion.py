@@ -114,6 +114,22 @@ def test_who_was_passed_over_goes_on_once_more_have_come_that_are_worse():
     assert ours.promoted("trials") is None
 
 
+def test_what_is_advised_first_pauses_at_the_second_rung():
+    ours = Promotion(Promotion.Config(), 9)
+    assert (ours.budget(), ours.budget(advised=True)) == (1, 3)
+    for trial in (0, 1, 2):
+        ours.started(trial, advised=True)
+        outcome = Outcome((trial / 100,))
+        assert [ours.judge(trial, epoch, outcome) for epoch in (1, 2, 3)] == ["continue", "continue", "pause"]
+    for trial in (3, 4, 5):  # they are better after an epoch, and compete among themselves
+        ours.started(trial)
+        assert ours.judge(trial, 1, Outcome((trial / 10,))) == "pause"
+    assert ours.promoted("trials") == (2, 9)
+    ours.started(2)
+    assert ours.promoted("trials") == (5, 3)
+    assert Promotion(Promotion.Config(grace_period=9), 9).budget(advised=True) == 9
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 @pytest.mark.parametrize("trials", [1, 2, 12, 60])
 def test_one_at_least_trains_to_the_end_and_the_others_end_with_the_search(trials, workers):
