@@ -144,10 +144,9 @@ class Sampling:
 
     def _relative(self, sampler: "BaseSampler", study: "Study", trial: "FrozenTrial") -> dict[str, Any]:
         """What is sampled together. Finding out what goes together takes the longer the more trials there are."""
-        together = self._together
-        return sampler.sample_relative(
-            study, trial, sampler.infer_relative_search_space(study, trial) if together is None else together
-        )
+        together = sampler.infer_relative_search_space(study, trial) if self._together is None else self._together
+        found: dict[str, Any] = sampler.sample_relative(study, trial, together)
+        return found
 
     def _study(self) -> "Study":
         """A new one, as a study keeps a list of trials of its own; nothing is noted in it yet."""
