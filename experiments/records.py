@@ -43,7 +43,7 @@ def summary_of(found: runs.Run) -> dict[str, Any]:
             "fingerprint": fingerprint.short(fingerprint.newest(found.records)),
             "finished": found.finished,
             "picture": f"{found.store.shown}/{picture.NAME}" if found.store.exists(picture.NAME) else None,
-            "given_up": director.given_up,
+            "given_up": director.given_up or found.records[-1].get("given_up", ""),
             "changes": [change for record in found.records for change in record.get("changes", ())],
             "lag": max((record.get("lag", 0.0) for record in found.records), default=0.0),
             "time": {**told["time"], "busy_share": share},

@@ -14,6 +14,8 @@ from trainables.parsing import ParseError, parse, suggestion
 if TYPE_CHECKING:
     from experiments.engine.spec import Spec
 
+# Ends of the names of metrics that are shares, and of those that are times.
+_SHARES, _TIME = ("accuracy", "f1"), "ms"
 # Schedulers that a searcher goes with, and why no others; one that is not here goes with all.
 _LEGAL = {
     "bohb": (("hyperband", "asha", "promotion"), "its model is of what trials are worth at several budgets"),
@@ -34,7 +36,7 @@ def faults(spec: "Spec") -> list[str]:
             found.append(f"stages.{stage.name}.trials is missing; give trials, or time: 10m for the whole experiment")
         found += of_stage(stage)
         found += _of_references(stage, [earlier.name for earlier in spec.stages[:place]])
-    found += [*_of_seeds(spec), *_of_choice(spec)]
+    found += [*_of_seeds(spec), *_of_choice(spec), *_of_constraints(spec)]
     names = [stage.name for stage in spec.stages]
     unknown = [name for name in spec.finalists.of if name not in names]
     return found + [f"finalists.of is {name!r}, must be of a stage{suggestion(name, names)}" for name in unknown]
@@ -47,6 +49,18 @@ def _of_choice(spec: "Spec") -> list[str]:
         for way, name in spec.choose.items()
         if spec.objectives.get(name, way) != way
     ]
+
+
+def _of_constraints(spec: "Spec") -> list[str]:
+    """What no model of any space meets."""
+    found = []
+    for name, bound in spec.constraints.items():
+        unit = name.rpartition("_")[2]
+        if unit in _SHARES and bound.min is not None and bound.min > 1:
+            found.append(f"constraints.{name}.min must be at most 1, as it is a share, got {bound.min:g}")
+        if unit in (*_SHARES, _TIME) and bound.max is not None and bound.max <= 0:
+            found.append(f"constraints.{name}.max must be above 0, got {bound.max:g}")
+    return found
 
 
 def _of_seeds(spec: "Spec") -> list[str]:

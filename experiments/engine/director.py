@@ -22,6 +22,7 @@ from experiments.engine.events import (
     Verdict,
 )
 from experiments.engine.strategies import Proposal, Signal, Strategy
+from experiments.engine.strategies.listed import Listed
 from experiments.engine.trial import Failure, Key, Status, Trial
 
 __all__ = ["MAX_ATTEMPTS", "Director", "Failure", "Key", "Stage", "Status", "Trial"]
@@ -58,10 +59,14 @@ class Stage:
     common: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Unreachable(ValueError):  # noqa: N818  it says what is so
+    """No trial of a stage can meet what is asked for, by what earlier stages measured: its plan raises this."""
+
+
 class Director:
     """ask() → segment, "wait" or "done"; tell(event) → verdict. Its state is the fold of all events told.
 
-    `expired` and `given_up` say why nothing more is proposed; empty while all goes its way.
+    `expired`, `given_up` and `unreachable` say why nothing more is proposed; empty while all goes its way.
     """
 
     def __init__(self, stages: list[Stage]) -> None:
@@ -72,6 +77,7 @@ class Director:
         self.expired = ""
         self.final = False
         self.given_up = ""
+        self.unreachable = ""
         self._strategies: dict[str, Strategy] = {}
         self._retries: list[Key] = []
         self._newest: dict[Key, int] = {}
@@ -113,7 +119,7 @@ class Director:
         retry = next((key for key in self._retries if key[0] == stage.name), None)
         if retry is not None:
             return self._retry(self.trials[retry])
-        if self.given_up or self._over(stage) or (stage.timed and self.expired):
+        if self.given_up or self.unreachable or self._over(stage) or (stage.timed and self.expired):
             return "done"
         answer = self._strategy(stage).ask()
         return self._segment(stage, answer) if isinstance(answer, Proposal) else answer
@@ -127,8 +133,15 @@ class Director:
 
     def _strategy(self, stage: Stage) -> Strategy:
         if stage.name not in self._strategies:
-            self._strategies[stage.name] = stage.plan(self)
+            self._strategies[stage.name] = self._planned(stage)
         return self._strategies[stage.name]
+
+    def _planned(self, stage: Stage) -> Strategy:
+        try:
+            return stage.plan(self)
+        except Unreachable as error:
+            self.unreachable = str(error)
+            return Listed([])
 
     def _segment(self, stage: Stage, proposal: Proposal) -> Segment:
         start = None
@@ -324,7 +337,7 @@ class Director:
 
     def _extend(self, event: Extended) -> None:
         """Nothing ends it any more that ended it before."""
-        self.expired, self.final, self.given_up = "", False, ""
+        self.expired, self.final, self.given_up, self.unreachable = "", False, "", ""
         for stage in self.stages.values():
             if event.stage in stage.after:
                 self._strategies.pop(stage.name, None)

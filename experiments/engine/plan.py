@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.engine import admission, architectural, asked, finalists, fingerprint, handed, references
-from experiments.engine.director import Director, Trial
+from experiments.engine.director import Director, Trial, Unreachable
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
 from experiments.engine.frontier import watched
@@ -135,6 +135,8 @@ class Plan:
                 return Listed([])  # without the table no trial could be ranked
             space, search = self.spaces[stage.name], stage.search
             bounds = handed.bounds(self.spec.resolved(), stage.name)
+            if stage.each is None and (faults := admission.faults(self.spec, stage, space, self._known(stage, director))):
+                raise Unreachable("; ".join(faults))
             return named(
                 (search.searcher.name, search.searcher.options),
                 (search.scheduler.name, search.scheduler.options),
@@ -171,10 +173,14 @@ class Plan:
             common=self.common(stage),
         )
 
-    def _admit(self, stage: Stage, director: Director) -> Callable[[Config], str | None]:
+    def _known(self, stage: Stage, director: Director) -> admission.Known:
+        """What is known of a configuration by now: the layer table, the network of an earlier stage."""
         there = references.paths(stage.options, director, self.spec.resolved()) if self.folder else {}
         places = {name: f"{self.folder}/{path}" for name, path in there.items()}
-        known = admission.known(stage, with_paths(self.common(stage), places), self.data, _inputs(director))
+        return admission.known(stage, with_paths(self.common(stage), places), self.data, _inputs(director))
+
+    def _admit(self, stage: Stage, director: Director) -> Callable[[Config], str | None]:
+        known = self._known(stage, director)
         bounds = handed.bounds(self.spec.resolved(), stage.name)
         return lambda config: admission.reason(known(config), bounds) if bounds else None
 

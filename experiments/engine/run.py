@@ -28,7 +28,7 @@ from tasks.features import features
 from trainables.parsing import ParseError
 from trainables.store import Store
 
-DONE, TOO_MANY_FAILED, NO_VALID_TRIAL = 0, 3, 4
+DONE, UNREACHABLE, TOO_MANY_FAILED, NO_VALID_TRIAL = 0, 2, 3, 4
 Json = dict[str, Any]
 
 # Kept of a time budget for what comes after the searches: export, measurement, test.
@@ -263,9 +263,10 @@ def _draw(plan: Plan, director: Director, store: Store, say: Callable[[str], Non
 
 def _finish(plan: Plan, director: Director, book: Ledger, lag: float, say: Callable[[str], None]) -> int:
     final = chosen(director, plan.spec.resolved())
-    code = TOO_MANY_FAILED if director.given_up else DONE if final else NO_VALID_TRIAL
-    if director.given_up:
-        say(f"given up: {director.given_up}")
-    ended = {"chosen": final.id if final else None, "code": code, "lag": round(lag, 1), "given_up": director.given_up}
+    given_up = director.unreachable or director.given_up
+    code = UNREACHABLE if director.unreachable else TOO_MANY_FAILED if given_up else DONE if final else NO_VALID_TRIAL
+    if given_up:
+        say(f"given up: {given_up}")
+    ended = {"chosen": final.id if final else None, "code": code, "lag": round(lag, 1), "given_up": given_up}
     book.append({"event": "finished", "at": time.time(), **ended})
     return code

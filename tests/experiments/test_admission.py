@@ -7,7 +7,7 @@ import pytest
 
 from experiments.engine import admission, handed, plan, spec
 from experiments.engine.director import Director
-from experiments.engine.events import Reported, Segment, Started
+from experiments.engine.events import Extended, Reported, Segment, Started
 from experiments.engine.report.summary import summary
 from trainables import routine
 from trainables.data import prepare
@@ -110,6 +110,30 @@ def test_what_no_draw_meets_but_a_point_near_them_is_not_refused(made, tmp_path)
     plan.prepare(checked(constraints={"params": {"max": least}}), tmp_path)
     with pytest.raises(ValueError, match=f"must be at most {least - 1:,}, got {least:,} as the least found"):
         plan.prepare(checked(constraints={"params": {"max": least - 1}}), tmp_path)
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Layers are measured: a layer takes a millisecond. Before that no latency is known."""
+    monkeypatch.setattr(plan, "_inputs", lambda _: {"layers": "measured"})
+    monkeypatch.setattr(
+        routine, "known", lambda _, values, __, inputs: {"latency_ms": values["n_layers"]} if inputs else {}
+    )
+
+
+@pytest.mark.parametrize(("most", "started"), [(0.5, 0), (1, 6)])
+def test_a_latency_out_of_reach_by_the_measured_layers_ends_the_search_before_it_trains(tmp_path, timed, most, started):
+    spec = checked(constraints={"latency_ms": {"max": most}}, objectives={"val_accuracy": "max", "latency_ms": "min"})
+    director, _ = searched(plan.prepare(spec, tmp_path))
+    assert len(director.of_stage("search")) == started
+    assert director.unreachable == (
+        ""
+        if started
+        else "constraints.latency_ms: must be at most 0.5, got 1 as the least found in the space of stages.search; "
+        "loosen it, or search another space"
+    )
+    director.tell(Extended("search", 2))
+    assert not director.unreachable
 
 
 def test_a_teacher_need_not_meet_the_constraints():

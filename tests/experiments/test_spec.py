@@ -212,6 +212,13 @@ PARAMETERS = "name, routine, space, fix, narrow, initial, options, each, search,
             ["constraints.latency_ms must have min at most max, got 2 above 1"],
         ),
         (
+            with_({"constraints": {"val_accuracy": {"min": 95}, "latency_ms": {"max": 0}}}),
+            [
+                "constraints.val_accuracy.min must be at most 1, as it is a share, got 95",
+                "constraints.latency_ms.max must be above 0, got 0",
+            ],
+        ),
+        (
             with_({"constraints": {"latency_ms": {"mx": 1}}}),
             ["constraints.latency_ms has no 'mx'; did you mean 'max'?"],
         ),

@@ -42,8 +42,7 @@ class Optuna:
         _check(config.sampler, self._coding)
         self._seed = seed
         self._nested = config.sampler == "tpe"
-        # The others need whole generations.
-        self._observations = Observations({"tpe": MOST, "gp": _GP_MOST}.get(config.sampler, math.inf))
+        self._observations = Observations(_most(config))
         self._told = True
         self._sampling = Sampling(
             _maker(config),
@@ -73,6 +72,14 @@ class Optuna:
         if not self._told:
             self._sampling.observed(self._observations)
             self._told = True
+
+
+def _most(config: Optuna.Config) -> float:
+    """How many trials the sampler is told of. CMA-ES needs all its generations; NSGA-II the last two and the parents,
+    which are the best of all before.
+    """
+    of = {"tpe": MOST, "gp": _GP_MOST, "nsga2": max(MOST, 4 * (config.population or 0)), "cmaes": math.inf}
+    return of[config.sampler]
 
 
 def gaussian_process(seed: int, **options: Any) -> Any:
