@@ -135,7 +135,7 @@ class Plan:
                 return Listed([])  # without the table no trial could be ranked
             space, search = self.spaces[stage.name], stage.search
             bounds = handed.bounds(self.spec.resolved(), stage.name)
-            if stage.each is None and (faults := admission.faults(self.spec, stage, space, self._known(stage, director))):
+            if faults := self._out_of_reach(stage, director):
                 raise Unreachable("; ".join(faults))
             return named(
                 (search.searcher.name, search.searcher.options),
@@ -161,6 +161,11 @@ class Plan:
             max_failed=self.spec.max_failed,
             common=self.common(stage),
         )
+
+    def _out_of_reach(self, stage: Stage, director: Director) -> list[str]:
+        """The constraints that no point meets by what is known by now."""
+        known = self._known(stage, director)
+        return [] if stage.each else admission.faults(self.spec, stage, self.spaces[stage.name], known)
 
     def _repeated(self, stage: Stage, after: tuple[str, ...]) -> Step:
         return Step(
