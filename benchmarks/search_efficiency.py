@@ -1,14 +1,16 @@
 """How little training a search needs: our strategies beside Ray Tune's, Optuna's and Syne Tune's, on virtual workers.
 
-    python -m benchmarks.search_efficiency [--table benchmarks/results/recorded.parquet] [--seeds 30]
+    python -m benchmarks.search_efficiency [--table benchmarks/results/recorded.parquet] [--seeds 30] \
+        [--workers 4]
 
 Plays the recorded benchmark (where that file is not there, the closed forms of benchmarks.surfaces, open and as tables
-of 500 random points), four virtual workers, the default configuration first for all, each library by its own code (see
+of 500 random points), on virtual workers, the default configuration first for all, each library by its own code (see
 benchmarks.search_rivals, and there what is done alike for all). Two measures, both over epochs trained, all trials
 together:
 
 epochs to target   until the share of the gap from the default to the best (99 % of a table's) is closed, over random
-                   search without early stopping, and over the rival that needs fewest; medians over seeds
+                   search without early stopping, and over the rival that needs fewest; medians over seeds,
+                   where neither has one that is finite means, in vain counted as the budget
 hypervolume        of accuracy and log latency, mean over the budget, over the rival that has most; pairs of seeds
 
 Ours is the pair `OURS`, one strategy for accuracy alone, which is to reach the target, and one for both objectives,
@@ -54,6 +56,9 @@ OWN: Mapping[str, tuple[str, str, bool]] = {
     "random + promotion": ("random", "promotion", False),
     "bohb + promotion": ("bohb", "promotion", False),
     "tpe + promotion": ("tpe", "promotion", False),
+    "optuna + promotion": ("optuna", "promotion", False),
+    "greedy + promotion": ("greedy", "promotion", False),
+    "reinforce + promotion": ("reinforce", "promotion", False),
     "evolution + promotion": ("evolution", "promotion", False),
     "bohb + promotion, both": ("bohb", "promotion", True),
 }
@@ -74,9 +79,9 @@ _FAR = 10
 
 def names() -> list[str]:
     """All that can be played here."""
-    there = {"Ray": True, "Optuna": find_spec("optuna") is not None, "Syne": search_rivals.available()}
-    rivals = [name for name in _RIVALS if there[name.replace(":", " ").split()[0]]]
-    return [*OWN, *rivals]
+    optuna = find_spec("optuna") is not None
+    there = {"Ray": True, "Optuna": optuna, "optuna": optuna, "Syne": search_rivals.available()}
+    return [name for name in (*OWN, *_RIVALS) if there.get(name.replace(":", " ").split()[0], True)]
 
 
 def strategy(name: str, surface: Surface, seed: int, advised: Sequence[Point] = ()) -> Strategy:
@@ -116,45 +121,55 @@ def given(table: Path | None) -> dict[str, Surface]:
     return {surface.name: surface for surface in (*whole, *map(surfaces.sampled, whole))}
 
 
-def played(task: tuple[Path | None, str, str, int, int]) -> Course:
-    """One search: table, surface, strategy, seed, budget. Random search goes on until it meets the target."""
-    table, name, who, seed, budget = task
+def played(task: tuple[Path | None, str, str, int, int, int]) -> Course:
+    """One search: table, surface, strategy, seed, budget, workers. Random search goes on until it meets the target."""
+    table, name, who, seed, budget, workers = task
     surface = given(table)[name]
     every = len(surface.points) * surface.epochs or _FAR * budget
     most = every if who == RANDOM else 0
-    return search_measures.play(strategy(who, surface, seed), surface, min(budget, every), WORKERS, most=most)
+    return search_measures.play(strategy(who, surface, seed), surface, min(budget, every), workers, most=most)
 
 
-def compare(courses: Mapping[str, Sequence[Course]]) -> Json:
-    """The ratios on one surface."""
+def compare(courses: Mapping[str, Sequence[Course]], budget: int) -> Json:
+    """The ratios on one surface. The quickest rival has the lowest median; of those that have none, the lowest mean."""
     rivals = [name for name in courses if name in _RIVALS]
     epochs = {name: [course.to_target for course in of] for name, of in courses.items()}
     volumes = {name: [course.volume for course in of] for name, of in courses.items()}
-    quickest = min(rivals, key=lambda name: statistics.median_high(epochs[name]))
+    quickest = min(
+        rivals, key=lambda name: (statistics.median_high(epochs[name]), search_measures.mean(epochs[name], budget))
+    )
     fullest = max(rivals, key=lambda name: statistics.median(volumes[name]))
     found = {
-        "epochs_to_target_over_random": search_measures.of_medians(epochs[OURS[0]], epochs[RANDOM]),
-        "epochs_to_target_over_best_rival": search_measures.of_medians(epochs[OURS[0]], epochs[quickest]),
+        "epochs_to_target_over_random": search_measures.of_medians(epochs[OURS[0]], epochs[RANDOM], budget),
+        "epochs_to_target_over_best_rival": search_measures.of_medians(epochs[OURS[0]], epochs[quickest], budget),
         "hypervolume_over_best_rival": search_measures.of_pairs(volumes[OURS[1]], volumes[fullest]),
     }
     ratios = {name: {"median": ratio.median, "interval": [ratio.low, ratio.high]} for name, ratio in found.items()}
-    return {**ratios, "quickest_rival": quickest, "fullest_rival": fullest}
+    there = {name: sum(map(math.isfinite, epochs[name])) for name in (OURS[0], quickest)}
+    return {**ratios, "quickest_rival": quickest, "fullest_rival": fullest, "seeds_that_got_there": there}
 
 
 def run(
-    table: Path | None, found: Sequence[str], who: Sequence[str], *, seeds: int, budget: int, processes: int
+    table: Path | None,
+    found: Sequence[str],
+    who: Sequence[str],
+    *,
+    seeds: int,
+    budget: int,
+    workers: int = WORKERS,
+    processes: int,
 ) -> Json:
     """Everything: ratios and courses by surface, and the medians over surfaces."""
-    tasks = [(table, name, one, seed, budget) for name in found for one in who for seed in range(seeds)]
+    tasks = [(table, name, one, seed, budget, workers) for name in found for one in who for seed in range(seeds)]
     with multiprocessing.get_context("forkserver").Pool(processes) as pool:
         all_courses = dict(zip(tasks, pool.imap(played, tasks), strict=True))
     by: Json = {}
     for name in found:
-        courses = {one: [all_courses[table, name, one, seed, budget] for seed in range(seeds)] for one in who}
-        by[name] = {**compare(courses), "strategies": {one: _told(of) for one, of in courses.items()}}
+        courses = {one: [all_courses[table, name, one, seed, budget, workers] for seed in range(seeds)] for one in who}
+        by[name] = {**compare(courses, budget), "strategies": {one: _told(of) for one, of in courses.items()}}
     medians = {key: statistics.median_high(each[key]["median"] for each in by.values()) for key in search_text.RATIOS}
     left = sorted(set(_RIVALS) - set(who))
-    about = {"ours": OURS, "seeds": seeds, "workers": WORKERS, "budget_epochs": budget, "left_out": left}
+    about = {"ours": OURS, "seeds": seeds, "workers": workers, "budget_epochs": budget, "left_out": left}
     return {"benchmark": "search_efficiency", "recorded": table is not None, **about, **medians, "surfaces": by}
 
 
@@ -179,6 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--budget", type=int, default=BUDGET, help="epochs of a search")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="virtual ones: trials that train at once")
     parser.add_argument("--only", nargs="*", help=f"some of: {', '.join([*OWN, *_RIVALS])}")
     parser.add_argument("--surfaces", nargs="*", help="some of what is played; all without it")
     parser.add_argument("--processes", type=int, default=2)
@@ -191,7 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = [name for name in given(table) if asked.surfaces is None or name in asked.surfaces]
     if not found:
         parser.error(f"--surfaces names none that is there; name one of {'; '.join(given(table))}")
-    results = run(table, found, who, seeds=asked.seeds, budget=asked.budget, processes=asked.processes)
+    sizes = {name: getattr(asked, name) for name in ("seeds", "budget", "workers", "processes")}
+    results = run(table, found, who, **sizes)
     results |= described(name for name in ("ray", "hyperopt", "optuna", "numpy") if find_spec(name))
     results["versions"] |= search_rivals.version()
     search_text.write(results, asked.out)

@@ -104,9 +104,22 @@ class Ratio:
     high: float
 
 
-def of_medians(ones: Sequence[float], others: Sequence[float]) -> Ratio:
-    """The median of the ones over that of the others; resampled in pairs (Efron 1979), a seed is a pair."""
-    return _bootstrapped(ones, others, lambda a, b: _over(_median(a), _median(b)))
+def of_medians(ones: Sequence[float], others: Sequence[float], most: float) -> Ratio:
+    """The median of the ones over that of the others; where neither is finite the ratio of their means, a search that
+    never got there counted as `most`. Resampled in pairs (Efron 1979), a seed is a pair.
+    """
+
+    def ratio(a: Sequence[float], b: Sequence[float]) -> float:
+        if math.isinf(_median(a)) and math.isinf(_median(b)):
+            return _over(mean(a, most), mean(b, most))
+        return _over(_median(a), _median(b))
+
+    return _bootstrapped(ones, others, ratio)
+
+
+def mean(epochs: Sequence[float], most: float) -> float:
+    """A search that never got there counts as `most`."""
+    return statistics.fmean(min(each, most) for each in epochs)
 
 
 def of_pairs(ones: Sequence[float], others: Sequence[float]) -> Ratio:
@@ -128,7 +141,5 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _over(one: float, other: float) -> float:
-    """inf / inf: neither got there, and nothing is known; it counts as no better."""
-    if math.isinf(other):
-        return 1.0 if math.isinf(one) else 0.0
-    return one / other
+    """Not of two that are infinite."""
+    return 0.0 if math.isinf(other) else one / other

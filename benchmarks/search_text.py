@@ -60,16 +60,21 @@ def _ratios(surface: Json) -> list[str]:
         "epochs_to_target_over_best_rival": surface["quickest_rival"],
         "hypervolume_over_best_rival": surface["fullest_rival"],
     }
+    there = " and ".join(f"{name} in {count}" for name, count in surface["seeds_that_got_there"].items())
     return [
-        f"- {said}{f' ({of[name]})' if name in of else ''}: {surface[name]['median']:.3g} "
-        f"({surface[name]['interval'][0]:.3g} to {surface[name]['interval'][1]:.3g})"
-        for name, said in RATIOS.items()
+        f"- the target was met by {there} of the seeds",
+        *(
+            f"- {said}{f' ({of[name]})' if name in of else ''}: {surface[name]['median']:.3g} "
+            f"({surface[name]['interval'][0]:.3g} to {surface[name]['interval'][1]:.3g})"
+            for name, said in RATIOS.items()
+        ),
     ]
 
 
 def _table(strategies: Json) -> list[str]:
     """Epochs to the target: the median of all seeds, those that never got there among them."""
-    rows = ["| strategy | epochs to target, median | seeds that got there | hypervolume, median |", "|---|--:|--:|--:|"]
+    head = ("strategy", "epochs to target, median", "seeds that got there", "hypervolume, median")
+    rows = [f"| {' | '.join(head)} |", "|---|--:|--:|--:|"]
     for name, found in strategies.items():
         epochs = [float("inf") if each is None else each for each in found["epochs_to_target"]]
         median, there = statistics.median_high(epochs), sum(np.isfinite(epochs))
@@ -96,9 +101,12 @@ def draw(results: Json, path: Path) -> None:
 
 
 def _curves(axis: Any, strategies: Json, what: str, budget: int) -> None:
+    from matplotlib import colormaps
+
+    colours = colormaps["tab20"]
     for number, (name, found) in enumerate(strategies.items()):
         low, median, high = found[what]
         epochs = np.linspace(1, budget, len(median))
         style = "--" if ":" in name else "-"  # a rival's name says whose it is
-        axis.plot(epochs, median, style, color=f"C{number % 10}", label=name, linewidth=1.2)
-        axis.fill_between(epochs, low, high, color=f"C{number % 10}", alpha=0.08)
+        axis.plot(epochs, median, style, color=colours(number), label=name, linewidth=1.2)
+        axis.fill_between(epochs, low, high, color=colours(number), alpha=0.08)

@@ -180,12 +180,13 @@ def test_curves_end_with_the_budget_and_random_search_goes_on_to_the_target(by_h
 
 
 def test_ratios_by_hand():
-    ratio = of_medians([100, 200, 300], [1000, 2000, 4000])
+    ratio = of_medians([100, 200, 300], [1000, 2000, 4000], 5000)
     assert ratio.median == 0.1
     assert ratio.low <= 0.1 <= ratio.high
-    assert of_medians([math.inf, math.inf, 5], [10, 10, 10]).median == math.inf
-    assert of_medians([5, 5, 5], [math.inf, math.inf, 10]).median == 0
-    assert of_medians([math.inf] * 3, [math.inf] * 3).median == 1
+    assert of_medians([math.inf, math.inf, 5], [10, 10, 10], 20).median == math.inf
+    assert of_medians([5, 5, 5], [math.inf, math.inf, 10], 20).median == 0
+    assert of_medians([math.inf] * 3, [math.inf] * 3, 20).median == 1
+    assert of_medians([math.inf] * 4, [math.inf, math.inf, math.inf, 4], 20).median == pytest.approx(80 / 64)
     pairs = of_pairs([2.0, 3.0, 4.0], [1.0, 3.0, 2.0])
     assert (pairs.median, pairs.low, pairs.high) == (2.0, 1.0, 2.0)
     alike = of_pairs([1.1] * 30, [1.0] * 30)
@@ -200,7 +201,7 @@ def test_the_comparison_takes_the_best_rival_of_each_measure(tmp_path):
     slow, quick = "Ray Tune: random, FIFO", "Optuna: TPE, Hyperband"
     of = {OURS[0]: courses(50, 1.0), OURS[1]: courses(math.inf, 1.5), RANDOM: courses(1000, 0.5)}
     of |= {slow: courses(900, 1.2), quick: courses(100, 1.0)}
-    found = search_efficiency.compare(of)
+    found = search_efficiency.compare(of, 1350)
     assert (found["quickest_rival"], found["fullest_rival"]) == (quick, slow)
     medians = {name: found[name]["median"] for name in search_text.RATIOS}
     assert medians == {
@@ -208,6 +209,24 @@ def test_the_comparison_takes_the_best_rival_of_each_measure(tmp_path):
         "epochs_to_target_over_best_rival": 0.5,
         "hypervolume_over_best_rival": 1.25,
     }
+
+
+def test_of_rivals_that_mostly_fail_the_best_is_the_one_that_fails_least():
+    line = [0.1] * search_measures.MARKS
+    never, seldom = "Ray Tune: random, FIFO", "Optuna: TPE, Hyperband"
+    epochs = {OURS[0]: [math.inf] * 3, OURS[1]: [1] * 3, RANDOM: [9] * 3, never: [math.inf] * 3}
+    epochs[seldom] = [100, math.inf, math.inf]
+    of = {name: [Course(each, line, line, 1.0) for each in found] for name, found in epochs.items()}
+    found = search_efficiency.compare(of, 1000)
+    assert found["quickest_rival"] == seldom
+    assert found["seeds_that_got_there"] == {OURS[0]: 0, seldom: 1}
+    assert found["epochs_to_target_over_best_rival"]["median"] == pytest.approx(3000 / 2100)
+
+
+def test_hundreds_of_virtual_workers():
+    many, few = (search_efficiency.played((None, CLOSED.name, "random + asha", 0, 2000, n)) for n in (300, 4))
+    assert many.best[0] < few.best[0]  # all begin before the first is promoted
+    assert max(many.best) > 0.6
 
 
 def test_the_command_writes_json_text_and_curves(tmp_path, monkeypatch, capsys):
