@@ -47,12 +47,18 @@ def reason(figures: Mapping[str, float], bounds: Bounds) -> str | None:
 
 
 def faults(spec: Spec, stage: Stage, space: Space, known: Known) -> list[str]:
-    """A line for each constraint that no point of a stage seems to meet: neither the default, nor one of many draws,
-    nor what is found by going from the nearest of these to neighbours that are nearer.
+    """A line for each constraint that no point of a stage seems to meet, else one where none meets all together:
+    neither the default, nor one of many draws, nor what is found by going from the nearest of these to neighbours that
+    are nearer.
     """
     points = [space.default(), *(space.draw(spec.seed, index) for index in range(_DRAWS if space.names else 0))]
+    limits = bounds(spec.resolved(), stage.name)
+    return _each(limits, stage, space, known, points) or _together(limits, stage, space, known, points)
+
+
+def _each(limits: Bounds, stage: Stage, space: Space, known: Known, points: list[Config]) -> list[str]:
     found: list[str] = []
-    for name, bound in bounds(spec.resolved(), stage.name).items():
+    for name, bound in limits.items():
         there = [point for point in points if name in known(point)]
         for limit, sign, most, extreme in ((bound["max"], 1, "most", "least"), (bound["min"], -1, "least", "most")):
             if limit is None or not there:
@@ -64,6 +70,27 @@ def faults(spec: Spec, stage: Stage, space: Space, known: Known) -> list[str]:
                     f"{extreme} found in the space of stages.{stage.name}; loosen it, or search another space"
                 )
     return found
+
+
+def _together(limits: Bounds, stage: Stage, space: Space, known: Known, points: list[Config]) -> list[str]:
+    names = [name for name in limits if any(name in known(point) for point in points)]
+
+    def beyond(point: Config) -> float:
+        return sum(
+            max(0.0, _beyond(known, name, limit, sign, point)) / (abs(limit) or 1.0)
+            for name in names
+            for limit, sign in ((limits[name]["max"], 1), (limits[name]["min"], -1))
+            if limit is not None
+        )
+
+    nearest = _nearest(space, points, beyond)
+    if beyond(nearest) == 0:
+        return []
+    got = ", ".join(f"{name} {known(nearest).get(name, math.nan):,.6g}" for name in names)
+    return [
+        f"constraints {', '.join(names)}: must hold together, got {got} as the nearest found in the space of "
+        f"stages.{stage.name}; loosen one, or search another space"
+    ]
 
 
 def _beyond(known: Known, name: str, limit: float, sign: int, point: Config) -> float:

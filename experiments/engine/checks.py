@@ -14,8 +14,8 @@ from trainables.parsing import ParseError, parse, suggestion
 if TYPE_CHECKING:
     from experiments.engine.spec import Spec
 
-# Ends of the names of metrics that are shares, and of those that are times.
-_SHARES, _TIME = ("accuracy", "f1"), "ms"
+# Ends of the names of metrics that are shares, and of those that are above 0.
+_SHARES, _POSITIVE = ("accuracy", "f1"), ("accuracy", "f1", "ms", "loss")
 # Schedulers that a searcher goes with, and why no others; one that is not here goes with all.
 _LEGAL = {
     "bohb": (("hyperband", "asha", "promotion"), "its model is of what trials are worth at several budgets"),
@@ -58,7 +58,7 @@ def _of_constraints(spec: "Spec") -> list[str]:
         unit = name.rpartition("_")[2]
         if unit in _SHARES and bound.min is not None and bound.min > 1:
             found.append(f"constraints.{name}.min must be at most 1, as it is a share, got {bound.min:g}")
-        if unit in (*_SHARES, _TIME) and bound.max is not None and bound.max <= 0:
+        if unit in _POSITIVE and bound.max is not None and bound.max <= 0:
             found.append(f"constraints.{name}.max must be above 0, got {bound.max:g}")
     return found
 
@@ -68,7 +68,8 @@ def _of_seeds(spec: "Spec") -> list[str]:
     seeds, schedules = spec.finalists.seeds, strategies.find("STRATEGY") if spec.finalists.seeds > 1 else []
     return [
         f"finalists.seeds is {seeds}, must be 1 for stage {stage.name}, whose searcher "
-        f"{stage.search.searcher.name} trains by a schedule; leave it out, or take another searcher"
+        f"{stage.search.searcher.name} trains by a schedule; leave it out, or take another searcher: "
+        + ", ".join(strategies.find("SEARCHER"))
         for stage in spec.stages
         if stage.name in spec.finalist_stages and stage.search.searcher.name in schedules
     ]

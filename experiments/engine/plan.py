@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.engine import admission, architectural, asked, finalists, fingerprint, handed, references
+from experiments.engine import admission, architectural, asked, finalists, fingerprint, handed, references, strategies
 from experiments.engine.director import Director, Trial, Unreachable
 from experiments.engine.director import Stage as Step
 from experiments.engine.events import Segment
@@ -135,8 +135,7 @@ class Plan:
                 return Listed([])  # without the table no trial could be ranked
             space, search = self.spaces[stage.name], stage.search
             bounds = handed.bounds(self.spec.resolved(), stage.name)
-            if faults := self._out_of_reach(stage, director):
-                raise Unreachable("; ".join(faults))
+            self._check_reach([stage] if _handed_on(stage) else [], director)
             return named(
                 (search.searcher.name, search.searcher.options),
                 (search.scheduler.name, search.scheduler.options),
@@ -162,10 +161,16 @@ class Plan:
             common=self.common(stage),
         )
 
-    def _out_of_reach(self, stage: Stage, director: Director) -> list[str]:
-        """The constraints that no point meets by what is known by now."""
-        known = self._known(stage, director)
-        return [] if stage.each else admission.faults(self.spec, stage, self.spaces[stage.name], known)
+    def _check_reach(self, stages: Sequence[Stage], director: Director) -> None:
+        """Raises Unreachable where no point of a stage meets the constraints by what is known by now."""
+        searched = [stage for stage in stages if stage.each is None]
+        faults = [
+            line
+            for stage in searched
+            for line in admission.faults(self.spec, stage, self.spaces[stage.name], self._known(stage, director))
+        ]
+        if faults:
+            raise Unreachable("; ".join(faults))
 
     def _repeated(self, stage: Stage, after: tuple[str, ...]) -> Step:
         return Step(
@@ -225,7 +230,9 @@ class Plan:
             points += [given(index, first, advised) or space.draw(self.spec.seed, index) for index in indices]
         return [{"routine": stage.routine, "values": {**self.common(stage), **point}} for point in points]
 
-    def _classical(self, _: Director) -> Strategy:
+    def _classical(self, director: Director) -> Strategy:
+        """It comes first of what trains, once layers are measured: what they show to be out of reach ends the run."""
+        self._check_reach([stage for stage in self.spec.stages if not _handed_on(stage)], director)
         return Listed([{"task": self._task()}])
 
     def common(self, stage: Stage) -> Config:
@@ -313,7 +320,7 @@ def _population_faults(stage: Stage, space: Space) -> list[str]:
     names = architectural.parameters(stage.routine, _common(stage, None), space)
     return [
         f"stages.{stage.name}: searcher pbt goes on from another trial's weights, and {', '.join(names)} would make "
-        "another network of them; fix them, or take another searcher"
+        f"another network of them; fix them, or take another searcher: {', '.join(strategies.find('SEARCHER'))}"
     ][: len(names)]
 
 

@@ -1,14 +1,13 @@
 """Configurations that are refused before training by what they cost, and constraints that nothing meets."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 from experiments.engine import admission, handed, plan, spec
 from experiments.engine.director import Director
 from experiments.engine.events import Extended, Reported, Segment, Started
-from experiments.engine.report.summary import summary
+from experiments.engine.report.summary import CLASSICAL, summary
 from trainables import routine
 from trainables.data import prepare
 
@@ -58,10 +57,10 @@ def test_a_reason_names_metric_value_and_bound(bounds, reason):
     assert admission.reason({"params": 1234}, bounds) == reason
 
 
-def searched(made):
-    """Every trial reports at once; the director, and its records."""
-    director = Director([step for step in made.steps() if step.name == "search"])
-    director.stages["search"] = SimpleNamespace(**{**vars(director.stages["search"]), "after": ()})
+def searched(made, *before):
+    """Every trial of the stages reports at once; the director, and its records."""
+    steps = {step.name: replace(step, after=()) for step in made.steps()}
+    director = Director([steps[name] for name in (*before, "search")])
     events = []
     while isinstance(segment := director.ask(), Segment):
         for event in (Started(segment), Reported(segment.number, 1, {"val_accuracy": 0.5, "params": 1})):
@@ -101,6 +100,16 @@ def test_a_constraint_out_of_reach_is_refused_with_the_least_there_is(tmp_path):
         plan.prepare(checked(constraints={"params": {"max": 100}}), tmp_path)
 
 
+def test_constraints_that_exclude_each_other_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"constraints params, flops: must hold together, got params [\d,]+, flops [\d.e+]+ as the nearest found in "
+        r"the space of stages.search; loosen one, or search another space",
+    ):
+        plan.prepare(checked(constraints={"params": {"max": 60_000}, "flops": {"min": 5e7}}), tmp_path)
+    plan.prepare(checked(constraints={"params": {"max": 60_000}, "flops": {"max": 5e7}}), tmp_path)
+
+
 def test_what_no_draw_meets_but_a_point_near_them_is_not_refused(made, tmp_path):
     space, stage = made.spaces["search"], made.spec.stages[0]
     known = admission.known(stage, made.common(stage), made.data, {})
@@ -124,8 +133,9 @@ def timed(monkeypatch):
 @pytest.mark.parametrize(("most", "started"), [(0.5, 0), (1, 6)])
 def test_a_latency_out_of_reach_by_the_measured_layers_ends_the_search_before_it_trains(tmp_path, timed, most, started):
     spec = checked(constraints={"latency_ms": {"max": most}}, objectives={"val_accuracy": "max", "latency_ms": "min"})
-    director, _ = searched(plan.prepare(spec, tmp_path))
+    director, _ = searched(plan.prepare(spec, tmp_path), CLASSICAL)
     assert len(director.of_stage("search")) == started
+    assert len(director.of_stage(CLASSICAL)) == bool(started)
     assert director.unreachable == (
         ""
         if started

@@ -37,7 +37,7 @@ def test_pbt_is_refused_on_an_architecture(tmp_path):
     }
     line = (
         "stages.search: searcher pbt goes on from another trial's weights, and d_ff would make another network of "
-        "them; fix them, or take another searcher"
+        "them; fix them, or take another searcher: bohb, evolution, greedy, grid, optuna, random, reinforce, tpe"
     )
     with pytest.raises(ParseError) as raised:
         plan.prepare(spec.checked(values), tmp_path, known=["another fault"])

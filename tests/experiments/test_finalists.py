@@ -125,5 +125,5 @@ def test_what_follows_a_schedule_has_one_seed():
         spec.checked({**VALUES, "stages": [stage]})
     assert (
         "finalists.seeds is 3, must be 1 for stage search, whose searcher pbt trains by a schedule; leave it out, or "
-        "take another searcher"
+        "take another searcher: bohb, evolution, greedy, grid, optuna, random, reinforce, tpe"
     ) in refused.value.faults

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from experiments.engine import strategies
 from experiments.engine.events import Config as Point
 from experiments.engine.outcome import Outcome
 from experiments.engine.strategies.coding import Coding
@@ -111,7 +112,8 @@ def _check(sampler: Sampler, coding: Coding) -> None:
     if beyond:
         raise ValueError(
             f"searcher.sampler is cmaes, which has no choices and no conditions, got {', '.join(beyond)}; fix what is "
-            "one of these, or take the sampler tpe, nsga2 or gp, or the searcher tpe or bohb"
+            "one of these, or take the sampler tpe, nsga2 or gp, or another searcher: "
+            + ", ".join(name for name in strategies.find("SEARCHER") if name != "optuna")
         )
 
 

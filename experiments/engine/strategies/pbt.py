@@ -72,10 +72,13 @@ class Pbt:
     @staticmethod
     def check(config: Config, space: Space, trials: int | None, epochs: float) -> None:
         """Raises ValueError where the options do not go with the stage's numbers."""
+        faults = []
         if trials is not None and config.population > trials:
-            raise ValueError(f"searcher.population must be at most trials, got {config.population} above {trials}")
+            faults.append(f"searcher.population must be at most trials, got {config.population} above {trials}")
         if config.interval >= epochs:
-            raise ValueError(f"searcher.interval must be below epochs, got {config.interval:g} of {epochs:g}")
+            faults.append(f"searcher.interval must be below epochs, got {config.interval:g} of {epochs:g}")
+        if faults:
+            raise ValueError("\n".join(faults))
 
     def __init__(
         self,

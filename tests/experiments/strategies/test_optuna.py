@@ -216,7 +216,8 @@ def test_cmaes_is_refused_what_it_cannot_search(monkeypatch):
     monkeypatch.setattr(ours_module.importlib.util, "find_spec", lambda _: object())
     expected = (
         "searcher.sampler is cmaes, which has no choices and no conditions, got kind, slope; fix what is one of these, "
-        "or take the sampler tpe, nsga2 or gp, or the searcher tpe or bohb"
+        "or take the sampler tpe, nsga2 or gp, or another searcher: "
+        "bohb, evolution, greedy, grid, random, reinforce, tpe"
     )
     with pytest.raises(ValueError, match=expected):
         searcher(sampler="cmaes")
