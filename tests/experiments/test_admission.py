@@ -103,8 +103,8 @@ def test_a_constraint_out_of_reach_is_refused_with_the_least_there_is(tmp_path):
 def test_constraints_that_exclude_each_other_are_refused(tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"constraints params, flops: must hold together, got params [\d,]+, flops [\d.e+]+ as the nearest found in "
-        r"the space of stages.search; loosen one, or search another space",
+        match=r"constraints params, flops: must hold together, got params [\d,]+, flops [\d.e+]+ as the nearest found "
+        r"in the space of stages.search; loosen one, or search another space",
     ):
         plan.prepare(checked(constraints={"params": {"max": 60_000}, "flops": {"min": 5e7}}), tmp_path)
     plan.prepare(checked(constraints={"params": {"max": 60_000}, "flops": {"max": 5e7}}), tmp_path)
