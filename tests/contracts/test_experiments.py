@@ -4,13 +4,14 @@ import importlib.util
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from experiments import __main__ as command_line
 from experiments.engine import history, runs, spec, strategies
 from experiments.engine.report.summary import summary
+from tests.experiments.inline import without_ray
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,30 +27,23 @@ def minilm():
 
 
 NAMES = sorted({*spec.find()} - ELSEWHERE)
-ON_ALL_CORES = {"digits", "quickstart"}  # the others have one worker, as starting one is most of a tiny run
-AT_ONCE = 2  # much of a tiny run is starting processes, one after the other
+# Through Ray, as a user runs them; the others in this process, as each start of Ray takes as long as all they do.
+THROUGH_RAY = {"digits_pbt", "quickstart"}
 
 
 @pytest.fixture(scope="module")
-def smoked(tmp_path_factory):
-    """By name, where its smoke mode has run and what came of it. All begin with the first that is asked for."""
-    cache = tmp_path_factory.mktemp("cache")  # what two of them share is prepared and measured once
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(smoke, name, tmp_path_factory.mktemp(name), cache) for name in NAMES}
-        pool.shutdown(cancel_futures=True)
+def cache(tmp_path_factory):
+    """What two of them share is prepared and measured once."""
+    return tmp_path_factory.mktemp("cache")
 
 
-def smoke(name, folder, cache):
-    command = [sys.executable, "-m", "experiments", "run", name, "--smoke", "--storage", str(folder)]
+def arguments(name, folder):
+    found = ["run", name, "--smoke", "--storage", str(folder)]
     for stage in spec.load(name).stages:
         if "pretrained" in stage.options:  # no network here: the folder instead of the name
-            command += ["--set", f"stages.{stage.name}.options.pretrained={minilm()}"]
-            command += ["--set", f"task.tokenizer.pretrained={minilm()}"]
-    if name not in ON_ALL_CORES:
-        command += ["--set", f"resources.cpu={os.cpu_count()}"]
-    environment = {**os.environ, "FITFORMER_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=230, check=False)
-    return folder, done
+            found += ["--set", f"stages.{stage.name}.options.pretrained={minilm()}"]
+            found += ["--set", f"task.tokenizer.pretrained={minilm()}"]
+    return found
 
 
 @pytest.mark.parametrize("name", spec.find())
@@ -59,18 +53,36 @@ def test_experiment_says_its_source_and_command(name):
     assert f"# Run:    python -m experiments run {name}" in text
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", NAMES)
-def test_experiment_runs_in_smoke_mode(name, smoked):
-    folder, done = smoked[name].result()
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+def check(name, folder):
+    """Every stage has its trials, and what was chosen is there."""
     run = next(runs.every(folder))
     told = summary(run.header, history.fold(run.records), str(folder / run.name))
     planned = [stage.each.count if stage.each else stage.trials for stage in spec.load(name, smoke=True).stages]
     assert [len(stage["trials"]) for stage in told["stages"]] == planned
     assert Path(told["chosen"]["artifact"], "model.onnx").is_file()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("name", sorted(THROUGH_RAY))
+def test_experiment_runs_in_smoke_mode_through_ray(name, tmp_path, cache):
+    command = [sys.executable, "-m", "experiments", *arguments(name, tmp_path)]
+    environment = {**os.environ, "FITFORMER_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=230, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    check(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", sorted({*NAMES} - THROUGH_RAY))
+def test_experiment_runs_in_smoke_mode(name, tmp_path, cache, monkeypatch, capsys):
+    monkeypatch.setenv("FITFORMER_CACHE", str(cache))
+    monkeypatch.chdir(ROOT)
+    without_ray(monkeypatch)
+    assert command_line.main(arguments(name, tmp_path)) == 0, capsys.readouterr()
+    check(name, tmp_path)
 
 
 def test_every_strategy_has_an_experiment():
