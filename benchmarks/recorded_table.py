@@ -160,7 +160,7 @@ def _card(size: recorded.Size, about: Json, rows: list[Json]) -> str:
             "Limits: one seed a configuration, so that the best one is so by luck as well; the rate's schedule spans",
             "all epochs, so that early reports say less than those of shorter trainings would; teachers learned from",
             "the same few examples; validation alone, nothing was scored on test; seconds of trainings side by side;",
-            "digits and turned (which of four turns) are of the same images, so that they are not two independent tasks.",
+            "digits and turned (which of four turns) are of the same images, so that they are not independent tasks.",
             "",
             "Sources: WordNet 3.0 (Princeton University 2006, WordNet 3.0 licence) and scikit-learn's digits (Alpaydin",
             "and Kaynak 1998, UCI, CC BY 4.0). Play it with `benchmarks.surfaces.recorded`.",
