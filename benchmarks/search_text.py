@@ -84,7 +84,7 @@ def _table(strategies: Json) -> list[str]:
 
 
 def draw(results: Json, path: Path) -> None:
-    """The best accuracy and the hypervolume over epochs, median and quartiles."""
+    """The best accuracy and the hypervolume over epochs: medians, and of ours that count the quartiles."""
     from matplotlib.figure import Figure  # slow to import
 
     surfaces = results["surfaces"]
@@ -92,21 +92,22 @@ def draw(results: Json, path: Path) -> None:
     axes = figure.subplots(len(surfaces), 2, squeeze=False)
     for row, (name, surface) in zip(axes, surfaces.items(), strict=True):
         for axis, what, label in zip(row, ("best", "volumes"), ("best accuracy", "hypervolume"), strict=True):
-            _curves(axis, surface["strategies"], what, results["budget_epochs"])
+            _curves(axis, surface["strategies"], what, results)
             lowest = min(found[what][1][_FIRST] for found in surface["strategies"].values())
             axis.set(title=name, xlabel="epochs trained", ylabel=label, xscale="log")
-            axis.set(xlim=(results["budget_epochs"] * _FIRST / MARKS, None), ylim=(lowest, None))
-    axes[0, 1].legend(fontsize=7, loc="lower right")
+            axis.set(xlim=(results["budget_epochs"] * _FIRST / MARKS, results["budget_epochs"]), ylim=(lowest, None))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, loc="outside right upper")
     figure.savefig(path, dpi=110)
 
 
-def _curves(axis: Any, strategies: Json, what: str, budget: int) -> None:
+def _curves(axis: Any, strategies: Json, what: str, results: Json) -> None:
     from matplotlib import colormaps
 
     colours = colormaps["tab20"]
     for number, (name, found) in enumerate(strategies.items()):
         low, median, high = found[what]
-        epochs = np.linspace(1, budget, len(median))
+        epochs = np.linspace(1, results["budget_epochs"], len(median))
         style = "--" if ":" in name else "-"  # a rival's name says whose it is
         axis.plot(epochs, median, style, color=colours(number), label=name, linewidth=1.2)
-        axis.fill_between(epochs, low, high, color=colours(number), alpha=0.08)
+        if name in results["ours"]:
+            axis.fill_between(epochs, low, high, color=colours(number), alpha=0.15)

@@ -48,7 +48,6 @@ class Optuna:
         self._sampling = Sampling(
             _maker(config),
             self._coding.dimensions,
-            nested=self._nested,
             notes=config.sampler in ("nsga2", "cmaes"),
             ranked=config.sampler == "cmaes",
         )

@@ -64,8 +64,7 @@ class Sampling:
     """A sampler's suggestions. `make` gives a new sampler of a seed, as some keep a state that no event tells of.
 
     `notes`: the sampler notes with each trial that starts what it needs later, such as its generation. `ranked`: it
-    gets one number a trial, minus its rank, in place of objectives and constraints. `nested`: not every trial has every
-    parameter, so which of them go together is for the sampler to find out.
+    gets one number a trial, minus its rank, in place of objectives and constraints.
     """
 
     def __init__(
@@ -73,7 +72,6 @@ class Sampling:
         make: "Callable[[int], BaseSampler]",
         dimensions: Sequence[Dimension],
         *,
-        nested: bool = False,
         notes: bool = False,
         ranked: bool = False,
     ) -> None:
@@ -82,7 +80,6 @@ class Sampling:
         logging.set_verbosity(logging.ERROR)
         self._make = make
         self._distributions = {d.name: _distribution(d) for d in dimensions}
-        self._together = None if nested else _varied(self._distributions)
         self._notes = notes
         self._ranked = ranked
         self._memory = Memory()
@@ -143,8 +140,20 @@ class Sampling:
         return {name: float(number) for name, number in found.items()}
 
     def _relative(self, sampler: "BaseSampler", study: "Study", trial: "FrozenTrial") -> dict[str, Any]:
-        """What is sampled together. Finding out what goes together takes the longer the more trials there are."""
-        together = sampler.infer_relative_search_space(study, trial) if self._together is None else self._together
+        """What the sampler draws together. To find out which parameters those are takes it the longer the more trials
+        there are, so it is shown one that has what all have.
+        """
+        from optuna.study import Study
+        from optuna.trial import TrialState
+
+        complete = [each.params.keys() for each in self._memory.trials if each.state == TrialState.COMPLETE]
+        one = Memory()
+        one.objectives = self._memory.objectives
+        if complete:
+            shown = self._running(dict.fromkeys(set(complete[0]).intersection(*complete[1:]), 0.0))
+            shown.state = TrialState.COMPLETE
+            one.trials.append(shown)
+        together = sampler.infer_relative_search_space(Study("search", one), trial)
         found: dict[str, Any] = sampler.sample_relative(study, trial, together)
         return found
 
@@ -171,11 +180,6 @@ class Sampling:
             system_attrs={},
             intermediate_values={},
         )
-
-
-def _varied(distributions: "Mapping[str, BaseDistribution]") -> "dict[str, BaseDistribution]":
-    """In the order, and without the constants, that samplers expect."""
-    return {name: distributions[name] for name in sorted(distributions) if not distributions[name].single()}
 
 
 def _distribution(dimension: Dimension) -> "BaseDistribution":
