@@ -106,8 +106,13 @@ def _trials(stage: dict[str, Any]) -> str:
 
 
 def run(options: Namespace, console: Console) -> Outcome:
-    """Runs an experiment of the repository or of a file."""
+    """Runs an experiment of the repository or of a file; or extends a run, whose own settings then hold."""
     spec = specs.load(options.experiment, options.settings, smoke=options.smoke)
+    if (options.extend or 0) > 0 and not options.new:
+        from experiments.engine import extension
+
+        run = extension.finished(runs.storage(options.storage), spec.name)
+        spec = extension.as_it_ran(run, options.settings)
     return _run(spec, options, console)
 
 

@@ -12,6 +12,8 @@ from tasks.stratified import Rows, divide, sample
 from tasks.task import DataError
 
 NAMES = ("train", "validation", "test")
+# With fewer rows a share of right answers is known to no better than some 15 % either way.
+_FEW = 30
 ALIASES = {"train": "train", "training": "train", "validation": "validation", "valid": "validation"}
 ALIASES |= {"val": "validation", "dev": "validation", "test": "test", "testing": "test"}
 
@@ -42,7 +44,7 @@ def draw(
         "n": {name: len(rows[name]) for name in NAMES},
         "sample": {"rows": len(rows["train"]), "of": n_train} if size else None,
         "n_classes": len(examples.labels),
-        "warnings": _overlaps(examples, rows) + _short(size, n_train),
+        "warnings": _overlaps(examples, rows) + _short(size, n_train) + _few(rows),
     }
     return rows, record
 
@@ -139,6 +141,15 @@ def _overlaps(examples: Examples, rows: Mapping[str, Rows]) -> list[str]:
 def _short(size: int | None, n_train: int) -> list[str]:
     short = size and size > n_train
     return [f"A sample of {size:,} was asked for; all {n_train:,} training rows are used."] if short else []
+
+
+def _few(rows: Mapping[str, Rows]) -> list[str]:
+    means = {"validation": "which model is best there is luck for the most part", "test": "no score there says much"}
+    return [
+        f"Only {len(rows[name]):,} rows are for {name}: {said}."
+        for name, said in means.items()
+        if len(rows[name]) < _FEW
+    ]
 
 
 def some(items: Sequence[str], most: int = 5) -> str:

@@ -18,6 +18,8 @@ Config = dict[str, Any]
 Known = Callable[[Config], Mapping[str, float]]
 
 _DRAWS = 100
+# By how much, as a share of the bounds, the nearest point found may break constraints that might yet be met together.
+_NEAR = 0.1
 
 
 def known(stage: Stage, common: Mapping[str, Any], data: Data, inputs: Mapping[str, Any]) -> Known:
@@ -47,9 +49,9 @@ def reason(figures: Mapping[str, float], bounds: Bounds) -> str | None:
 
 
 def faults(spec: Spec, stage: Stage, space: Space, known: Known) -> list[str]:
-    """A line for each constraint that no point of a stage seems to meet, else one where none meets all together:
-    neither the default, nor one of many draws, nor what is found by going from the nearest of these to neighbours that
-    are nearer.
+    """A line for each constraint that no point of a stage seems to meet, else one where none comes near to meeting all
+    together: neither the default, nor one of many draws, nor what is found by going from the nearest of these to
+    neighbours that are nearer.
     """
     points = [space.default(), *(space.draw(spec.seed, index) for index in range(_DRAWS if space.names else 0))]
     limits = bounds(spec.resolved(), stage.name)
@@ -84,12 +86,12 @@ def _together(limits: Bounds, stage: Stage, space: Space, known: Known, points: 
         )
 
     nearest = _nearest(space, points, beyond)
-    if beyond(nearest) == 0:
+    if beyond(nearest) <= _NEAR:  # a narrow band may be met where nobody looked
         return []
-    got = ", ".join(f"{name} {known(nearest).get(name, math.nan):,.6g}" for name in names)
+    broken = [said for name in names if (said := reason(known(nearest), {name: limits[name]}))]
     return [
-        f"constraints {', '.join(names)}: must hold together, got {got} as the nearest found in the space of "
-        f"stages.{stage.name}; loosen one, or search another space"
+        f"constraints: must be met together, and no point was found in the space of stages.{stage.name} that comes "
+        f"near: of the nearest {' and '.join(broken)}; loosen one, or search another space"
     ]
 
 

@@ -8,6 +8,7 @@ from experiments.engine import runs, strategies
 from experiments.engine.events import Extended
 from experiments.engine.plan import Plan
 from experiments.engine.runs import Run
+from experiments.engine.spec import Spec, checked
 from experiments.engine.stage import Stage
 from trainables.parsing import ParseError
 from trainables.store import Store
@@ -24,9 +25,22 @@ def finished(storage: Store, experiment: str) -> Run:
     return newest
 
 
+def as_it_ran(run: Run, settings: Sequence[str]) -> Spec:
+    """The spec of a run as it was before it was first extended, with settings of today. Raises ParseError."""
+    values = next(dict(record["spec"]) for record in reversed(run.records) if "spec" in record)
+    stage = values["stages"][-1]
+    if stage["trials"] is not None:
+        stage["trials"] -= _added(run.records)
+    return checked(values, settings)
+
+
+def _added(records: Sequence[Mapping[str, Any]]) -> int:
+    return sum(record["trials"] for record in records if record.get("event") == "extended")
+
+
 def extended(plan: Plan, records: Sequence[Mapping[str, Any]], more: int) -> Plan:
     """The plan with the trials that a run was extended by, and `more`. Raises ParseError where these cannot be."""
-    count = more + sum(record["trials"] for record in records if record.get("event") == "extended")
+    count = more + _added(records)
     if not count:
         return plan
     stage = plan.spec.stages[-1]

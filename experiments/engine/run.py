@@ -73,7 +73,7 @@ def run(plan: Plan, storage: Store, console: Console, options: Options) -> tuple
         lease = lease or stack.enter_context(Lease.take(store))
         interrupt.before_end(lease.close, _RELEASE_S)
         book = stack.enter_context(Ledger(store))
-        interrupt.resumable("the same command goes on from here")
+        interrupt.resumable(f"the same command{' without --extend' if options.extend else ''} goes on from here")
         interrupt.before_end(book.sync, _SYNC_S)
         say(f"{'resumes' if known else 'run'} {store.shown}")
         director = Director(replace(plan, folder=store.local).steps())

@@ -103,11 +103,17 @@ def test_a_constraint_out_of_reach_is_refused_with_the_least_there_is(tmp_path):
 def test_constraints_that_exclude_each_other_are_refused(tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"constraints params, flops: must hold together, got params [\d,]+, flops [\d.e+]+ as the nearest found "
-        r"in the space of stages.search; loosen one, or search another space",
+        match=r"constraints: must be met together, and no point was found in the space of stages.search that comes "
+        r"near: of the nearest flops is [\d.e+]+, must be at least 5e\+07; loosen one, or search another space",
     ):
         plan.prepare(checked(constraints={"params": {"max": 60_000}, "flops": {"min": 5e7}}), tmp_path)
     plan.prepare(checked(constraints={"params": {"max": 60_000}, "flops": {"max": 5e7}}), tmp_path)
+
+
+def test_a_narrow_band_is_not_refused_as_it_may_be_met_where_nobody_looked(made, tmp_path):
+    space, stage = made.spaces["search"], made.spec.stages[0]
+    met = admission.known(stage, made.common(stage), made.data, {})(space.draw(5, 5))["params"]
+    plan.prepare(checked(constraints={"params": {"min": met, "max": met}}), tmp_path)
 
 
 def test_what_no_draw_meets_but_a_point_near_them_is_not_refused(made, tmp_path):

@@ -65,6 +65,14 @@ def test_extended_it_goes_on_in_the_same_run(cli):
     assert (third.name, len(configs(third))) == (first.name, 9)
 
 
+def test_an_extension_is_of_the_run_as_it_ran_and_need_not_be_told_how(cli):
+    settings = ("--set", "stages.search.trials=2", "--set", "seed=3")
+    first = cli("tiny", *settings)[2]
+    for trials in (4, 6):
+        code, said, found = cli("tiny", "--extend", "2")
+        assert (code, found.name, len(configs(found)), found.spec["seed"]) == (0, first.name, trials, 3), said
+
+
 def test_an_extension_that_was_interrupted_goes_on_with_the_plain_command(cli, monkeypatch):
     cli("tiny")
     limited = {"asked": 0}

@@ -9,7 +9,7 @@ from experiments.engine import history
 from experiments.engine.events import Failed, Lost, Reported, Segment, Started, to_record
 from experiments.engine.report.live import LiveView
 from experiments.engine.report.summary import summary
-from experiments.engine.report.text import print_report, why_nothing
+from experiments.engine.report.text import _reasons, print_report, why_nothing
 
 SPEC = {
     "name": "tiny",
@@ -146,6 +146,15 @@ def reported(values):
     return found, out.getvalue()
 
 
+def test_where_the_same_holds_of_many_trials_it_is_said_once():
+    def ended(count):
+        return [{"id": f"search-{n:03d}", "status": "expired", "reason": "time", "failed": False} for n in range(count)]
+
+    assert list(_reasons(ended(2))) == ["search-000, search-001 expired: time"]
+    assert list(_reasons(ended(9))) == ["9 trials expired: time"]
+    assert list(_reasons([{**ended(1)[0], "failed": True}, {**ended(1)[0], "reason": ""}])) == []
+
+
 def test_what_breaks_a_constraint_is_on_no_frontier_and_marked():
     found, out = reported([(0.9, 100), (0.5, 40), (0.6, 50)])
     [stage] = found["stages"]
@@ -162,7 +171,7 @@ def test_where_nothing_meets_the_constraints_the_frontier_is_empty():
     found, out = reported([(0.9, 100), (0.5, 60)])
     assert (found["stages"][0]["frontier"], found["stages"][0]["hypervolume"]) == ([], 0.0)
     assert "no trial met the constraints\n" in out
-    assert "only 2 of 3 trials: nothing was left to try that is not known to break a constraint\n" in out
+    assert "only 2 of 3 trials: 200 proposals in a row had been tried or were known to break a constraint\n" in out
 
 
 def test_random_search_is_read_off_a_searchs_own_draws_alone():

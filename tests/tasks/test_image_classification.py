@@ -85,7 +85,7 @@ def test_the_second_time_it_is_mapped(arrays, prepare):
 def test_equal_images_stay_in_one_split(prepare):
     images = np.repeat(np.random.default_rng(0).random((20, 3, 3)), 3, axis=0)
     data = prepare({"images": images, "labels": np.repeat(np.arange(20) % 2, 3)})
-    assert data.record["warnings"] == []
+    assert not any("flatter" in warning for warning in data.record["warnings"])
     groups = [{image.tobytes() for image in split.raw(np.arange(len(split)))} for split in data.splits.values()]
     assert sum(map(len, groups)) == 20
 

@@ -61,6 +61,8 @@ def test_overlap_of_given_splits_is_a_warning():
     _, record = splits.draw(found, SHARES, None, 0)
     assert record["warnings"] == [
         "2 of 2 test examples are in the training split too; scores on them flatter.",
+        "Only 2 rows are for validation: which model is best there is luck for the most part.",
+        "Only 2 rows are for test: no score there says much.",
     ]
     assert record["splits"] == {"train": "given", "validation": "given", "test": "given"}
 

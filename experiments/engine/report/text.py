@@ -8,9 +8,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.engine.strategies.pair import REDRAWS
+
 Json = Mapping[str, Any]
 
 _TRACE_LINES = 4
+# Of so many trials with the same to be said the names are.
+_NAMED = 3
 _LAG_S = 5.0
 _COUNTED_ONLY = ("driver", "time")
 _CLASSES = {
@@ -96,7 +100,9 @@ def _print_stage(stage: Json, report: Json, console: Console) -> None:
         spared = f"{stage['spared']} configurations were not trained: what is known of them breaks a constraint"
         console.print(spared, highlight=False)
     if stage["exhausted"] and report["finished"]:
-        left = "nothing was left to try" + (" that is not known to break a constraint" if report["constraints"] else "")
+        left = "nothing was left to try"
+        if report["constraints"]:
+            left = f"{REDRAWS} proposals in a row had been tried or were known to break a constraint"
         console.print(f"only {len(stage['trials'])} of {stage['planned']} trials: {left}", highlight=False)
     if stage["trials"] and not stage["frontier"] and any(trial["breaks"] for trial in stage["trials"]):
         console.print("no trial met the constraints", highlight=False)
@@ -113,9 +119,18 @@ def _print_stage(stage: Json, report: Json, console: Console) -> None:
         name, metrics = baselines["classical"]["name"], _validation(baselines["classical"])
         _row(table, name, {"id": "", "epochs": None, "metrics": metrics, "config": {}})
     console.print(table)
-    for trial in stage["trials"]:
+    for line in _reasons(stage["trials"]):
+        console.print(f"  {line}", highlight=False, markup=False)
+
+
+def _reasons(trials: Sequence[Json]) -> Iterable[str]:
+    """Why trials that did not fail ended early; where the same holds of many, how many."""
+    found: dict[str, list[str]] = {}
+    for trial in trials:
         if trial["reason"] and not trial["failed"]:
-            console.print(f"  {trial['id']} {trial['status']}: {trial['reason']}", highlight=False, markup=False)
+            found.setdefault(f"{trial['status']}: {trial['reason']}", []).append(trial["id"])
+    for reason, names in found.items():
+        yield f"{', '.join(names) if len(names) <= _NAMED else f'{len(names)} trials'} {reason}"
 
 
 def _print_finalists(finalists: Sequence[Json], console: Console) -> None:

@@ -7,7 +7,7 @@ from experiments.engine.outcome import Outcome
 from experiments.engine.strategies import Left, Proposal, Scheduler, Searcher, Signal, given, key
 
 # A space can be small: after so many proposals that had been tried or are refused, it counts as searched.
-_REDRAWS = 200
+REDRAWS = 200
 
 
 class Pair:
@@ -116,7 +116,7 @@ class Pair:
         if config is not None and (trial < len(self._first) or key(config) not in self._tried):
             return self._proposal(trial, config)
         refused: dict[str, Config] = {}
-        for attempt in range(_REDRAWS):
+        for attempt in range(REDRAWS):
             config = self._searcher.propose(trial, attempt)
             if config is None:
                 return None
