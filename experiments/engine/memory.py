@@ -69,7 +69,7 @@ def _runs(path: str) -> list[Run]:
     if not found:
         what, near = "holds no ledger" if there else "is no folder", suggestion(path.lower(), ["auto", "none"])
         meant = near if near.startswith("; did you mean") else ""
-        raise ValueError(f"{what}; give the folder of a run, or a folder of runs{meant}")
+        raise ValueError(f"{what}; give the folder of a run, a folder of runs, auto or none{meant}")
     return found
 
 

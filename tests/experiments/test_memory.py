@@ -115,7 +115,7 @@ def test_bad_paths_are_a_line_each_and_code_two(cache, tmp_path, monkeypatch, ca
     (tmp_path / "e.yaml").write_text(json.dumps(values))
     assert command_line.main(["run", "e.yaml"]) == 2
     lines = capsys.readouterr().err.splitlines()
-    give = "give the folder of a run, or a folder of runs"
+    give = "give the folder of a run, a folder of runs, auto or none"
     expected = [
         f"fitformer: warm_start 'Auto': is no folder; {give}; did you mean 'auto'?",
         f"fitformer: warm_start 'empty': holds no ledger; {give}",
