@@ -15,6 +15,7 @@ sharp model) lose more of their lead over random search than in an open space, a
 
 import json
 import math
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -300,3 +301,26 @@ class Shuffled:
         if seed not in self._orders:
             self._orders[seed] = np.random.default_rng(seed).permutation(len(self._points)).tolist()
         return self._points[self._orders[seed][index % len(self._points)]]
+
+
+def said(surface: Surface) -> str:
+    """Of a table: default, best and target, and of those that meet it the place after the first epoch."""
+    curves = [surface.curve(point) for point in surface.points]
+    heights = [[float(of.metrics(epoch)[ACCURACY]) for epoch in range(1, surface.epochs + 1)] for of in curves]
+    met = [row[0] for row in heights if max(row) >= surface.target]
+    places = ", ".join(str(1 + sum(row[0] > first for row in heights)) for first in met)
+    return (
+        f"{surface.name}: default {surface.default:.4f}, best {surface.best:.4f}, target {surface.target:.4f}; "
+        f"{len(met)} of {len(heights)} configurations meet it, after one epoch in place {places}"
+    )
+
+
+def main() -> int:
+    """Says of each recorded task what a search is up against."""
+    for surface in recorded(Path("benchmarks/results/recorded.parquet")).values():
+        print(said(surface))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

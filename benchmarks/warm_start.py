@@ -56,9 +56,9 @@ def played(task: tuple[Path, str, int]) -> tuple[float, float]:
     every = len(surface.points) * surface.epochs
     cold, warm = (
         search_measures.play(
-            search_efficiency.strategy(OURS[0], surface, seed, then), surface, BUDGET, WORKERS, most=every
+            search_efficiency.strategy(OURS[0], surface, seed, points), surface, BUDGET, WORKERS, most=every
         )
-        for then in ((), advised(table, surface, seed))
+        for points in ((), advised(table, surface, seed))
     )
     return min(cold.to_target, every), min(warm.to_target, every)
 

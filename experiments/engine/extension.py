@@ -1,5 +1,6 @@
 """A finished experiment goes on with more trials: of its last stage, whose finalists are then picked anew."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -27,10 +28,9 @@ def finished(storage: Store, experiment: str) -> Run:
 
 def as_it_ran(run: Run, settings: Sequence[str]) -> Spec:
     """The spec of a run as it was before it was first extended, with settings of today. Raises ParseError."""
-    values = next(dict(record["spec"]) for record in reversed(run.records) if "spec" in record)
-    stage = values["stages"][-1]
-    if stage["trials"] is not None:
-        stage["trials"] -= _added(run.records)
+    values, added = copy.deepcopy(run.spec), _added(run.records)
+    if added:  # only a stage with a number of trials can have been extended
+        values["stages"][-1]["trials"] -= added
     return checked(values, settings)
 
 

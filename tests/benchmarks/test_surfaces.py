@@ -1,6 +1,7 @@
 """Closed forms have the best point they say; of a table only recorded points are played, each once."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +11,9 @@ from ConfigSpace.hyperparameters import CategoricalHyperparameter, OrdinalHyperp
 from pyarrow import parquet
 
 from benchmarks import recorded, recorded_table, surfaces
-from benchmarks.surfaces import ACCURACY, LATENCY, OPTIMUM, Nearest, OnlyRecorded, Shuffled, closed
+from benchmarks.surfaces import ACCURACY, LATENCY, OPTIMUM, Nearest, OnlyRecorded, Shuffled, Surface, closed
 from experiments.engine.outcome import Outcome
+from experiments.engine.simulator import Curve
 from experiments.engine.strategies.random import Random
 from searchspaces import Space
 
@@ -194,3 +196,23 @@ def test_another_parquet_file_is_refused(tmp_path):
     parquet.write_table(pa.table({"task": ["a"]}), tmp_path / "other.parquet")
     with pytest.raises(ValueError, match=r"other\.parquet is no recorded benchmark; write one with"):
         recorded_table.load(tmp_path / "other.parquet")
+
+
+def test_what_a_search_is_up_against_by_hand():
+    """Three points of two epochs: 0 is the default, 1 is last after the first epoch and best in the end."""
+    heights = {0: (0.5, 0.5), 1: (0.1, 0.9), 2: (0.6, 0.7)}
+
+    def curve(point):
+        return Curve(lambda epoch: {ACCURACY: heights[point["number"]][epoch - 1]})
+
+    points, space = tuple({"number": number} for number in heights), SimpleNamespace(default=lambda: {"number": 0})
+    surface = Surface("by hand", space, 2, curve, best=0.9, share=0.5, ceiling_ms=1.0, points=points)
+    assert surfaces.said(surface) == (
+        "by hand: default 0.5000, best 0.9000, target 0.7000; 2 of 3 configurations meet it, after one epoch in place "
+        "3, 1"
+    )
+
+
+def test_the_command_says_it_of_each_recorded_task(capsys):
+    assert surfaces.main() == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["glosses", "digits", "turned"]

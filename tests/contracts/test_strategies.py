@@ -230,7 +230,7 @@ def trials(searcher, scheduler, seed, curve=curve):
     return list(director.trials.values())
 
 
-# Those that a scheduler has to give several budgets beside random search with the same.
+# bohb needs several budgets, so both have the same scheduler.
 LEARN = [pair for pair in PAIRS if pair[1] == "none" and pair[0] not in ("random", "grid", "pbt")] + [
     ("bohb", "promotion")
 ]

@@ -6,7 +6,7 @@ import pytest
 
 from experiments import __main__ as command_line
 from experiments.engine import run, runs
-from experiments.engine.director import Director
+from experiments.engine.director import Director, Unreachable
 from experiments.engine.events import Reported, Segment, Started, to_record
 from trainables.store import Store
 
@@ -92,6 +92,17 @@ def test_an_extension_that_was_interrupted_goes_on_with_the_plain_command(cli, m
     assert "has not come to its end; go on with it without --extend first" in said[-1]
     code, _, whole = cli("tiny")
     assert (code, whole.name, len(configs(whole)), whole.finished) == (0, half.name, 9, True)
+
+
+def test_a_run_whose_constraints_are_out_of_reach_ends_with_code_two(cli, monkeypatch):
+    def out_of_reach(*_):
+        raise Unreachable("constraints.latency_ms: must be at most 1")
+
+    monkeypatch.setattr("experiments.engine.plan.Plan._check_reach", out_of_reach)
+    code, said, found = cli("tiny")
+    assert (code, configs(found), found.finished) == (2, [], True)
+    assert "given up: constraints.latency_ms: must be at most 1" in said
+    assert found.records[-1]["given_up"] == "constraints.latency_ms: must be at most 1"
 
 
 def test_a_warm_start_tries_the_best_of_other_runs_and_stays_what_it_was(cli):
