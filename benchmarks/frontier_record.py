@@ -9,7 +9,7 @@ from benchmarks import frontier_run
 from benchmarks.frontier_measured import LARGEST
 from benchmarks.frontier_run import Finished
 from benchmarks.frontier_text import COMMAND, HEADLINES, text
-from benchmarks.frontier_trainings import spread, tau
+from benchmarks.frontier_trainings import drawn, spread, tau
 from benchmarks.machine import described
 from experiments.engine.frontier import non_dominated
 from experiments.engine.report.picture import Axis, draw
@@ -61,6 +61,7 @@ def figures(run: Finished, parts: Mapping[str, Json]) -> Json:
             name: job["test_accuracy"] for name, job in jobs.items() if name.startswith(("without-", "from-"))
         },
         "tau": tau(jobs),
+        "drawn": drawn(run, {row["trial"]: row["test_float32"] for row in rows.values()}, jobs),
         "table": {name: value for name, value in parts["table"].items() if name in _TABLE}
         if "table" in parts
         else None,

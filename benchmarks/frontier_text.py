@@ -11,7 +11,7 @@ HEADLINES = {"0.99": "99", "0.97": "97"}  # as keys of figures call these shares
 def text(found: Json, record: Json) -> str:
     """The tables, in words."""
     parts = [_top(found, record), _artifacts(found), _rivals(found)]
-    parts += [make(found) for make in (_seed_rows, _pairs, _alone_rows, _hypernymy_rows, _rest)]
+    parts += [make(found) for make in (_seed_rows, _pairs, _alone_rows, _drawn_rows, _hypernymy_rows, _rest)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -117,6 +117,20 @@ def _alone_rows(found: Json) -> str:
     both = {f"labels alone, {name}": x for name, x in found["alone"].items()}
     both |= found["ablations"]
     return _section("Ablations, one seed (test, float32)", ["training (trial, epochs)", "test"], _scores(both))
+
+
+def _drawn_rows(found: Json) -> str:
+    rows = [
+        [
+            f"{row['latency_ms']:.3f}",
+            ", ".join(f"{name} {value}" for name, value in row["shape"].items()),
+            f"{row['drawn']:.4f}",
+            f"{row['pick']}: {row['picked']:.4f}" if row["pick"] else "none is as fast",
+        ]
+        for row in found["drawn"]
+    ]
+    head = ["ms, by the layer table", "shape drawn at random", "test", "best pick as fast"]
+    return _section("Without the supernet: shapes drawn at random, trained as the picks are (float32)", head, rows)
 
 
 def _hypernymy_rows(found: Json) -> str:

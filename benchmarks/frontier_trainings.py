@@ -1,5 +1,6 @@
 """Which trainings stand beside a run's picks, as jobs (`benchmarks/frontier_jobs.py`), and what they came to."""
 
+import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -77,10 +78,14 @@ class Trainings:
             yield Job(name=f"independent-{trial.id}", routine="distill", config=config, test=True)
 
     def _ablations(self) -> Iterator[Job]:
-        """Each as many examples as the run gave."""
-        if not self.heads:
-            return
-        head = self.heads["0.99"]
+        """Of each headline, the fastest first; each as many examples as the run gave."""
+        for head in reversed({trial.id: trial for trial in self.heads.values()}.values()):
+            yield from self._without(head)
+        for elastic in [trial for trial in (*self.heads.values(), *self._elastic()) if self._inherits(trial)][:1]:
+            config = self._sliced(elastic)
+            yield Job(name=f"without-supernet-{elastic.id}", routine="distill", config=config, test=True)
+
+    def _without(self, head: Trial) -> Iterator[Job]:
         whole, changes = self.run.settings(head), dict[str, Json]()
         if used := {name: 0.0 for name in _RATES if whole.get(name)}:
             changes["augmentation"] = {**whole, **used}
@@ -93,9 +98,6 @@ class Trainings:
         if like := whole.get("like"):  # a searched shape, begun as slices: with the weights of its subnet instead
             config = {**whole, "student": like, "like": None}
             yield Job(name=f"from-supernet-{head.id}", routine="distill", config=config, test=True)
-        for elastic in [trial for trial in (*self.heads.values(), *self._elastic()) if self._inherits(trial)][:1]:
-            config = self._sliced(elastic)
-            yield Job(name=f"without-supernet-{elastic.id}", routine="distill", config=config, test=True)
 
     def _tau(self) -> Iterator[Job]:
         """Subnets drawn at random, each scored as the search does and then trained as the picks are."""
@@ -108,7 +110,7 @@ class Trainings:
             yield Job(name=f"inherited-{trial.id}", routine="subnet", config=self.run.settings(trial), save=True)
             option = self._stage(final[0])["each"]["option"]
             config = {**self.run.settings(final[0]), option: f"jobs.inherited-{trial.id}"}
-            yield Job(name=f"trained-{trial.id}", routine="distill", config=config)
+            yield Job(name=f"trained-{trial.id}", routine="distill", config=config, test=True)
 
     def stretch(self) -> float:
         """How many times as many epochs an independent student gets: the compute of supernet and search is spread over
@@ -146,6 +148,35 @@ class Trainings:
         whole = self.run.settings(trial)
         kept: Json = {name: whole[name] for name in ("task", "batch_size") if name in whole}
         return {**self._shape(trial), **kept, **_FROM_SCRATCH}
+
+
+def drawn(run: Finished, picks: Mapping[str, float], jobs: Mapping[str, Json]) -> list[Json]:
+    """What comes without the supernet, of the shapes drawn at random and trained as the picks are (`_tau`): of each its
+    accuracy on test, beside that of the most accurate pick whose shape is as fast, where there is one.
+
+    picks: accuracy on test of float32 weights by trial. Latency of both as the search knew it. The slowest first.
+    """
+    found = []
+    for name in (name.removeprefix("trained-") for name in jobs if name.startswith("trained-")):
+        latency = run.trial(name).metrics["latency_ms"]
+        as_fast = [pick for pick in picks if _searched_ms(run, run.trial(pick)) <= latency]
+        pick = max(as_fast, key=picks.__getitem__, default=None)
+        row = {
+            "shape": run.trial(name).config,
+            "latency_ms": latency,
+            "drawn": jobs[f"trained-{name}"]["test_accuracy"],
+        }
+        found.append(row | {"pick": pick, "picked": pick and picks[pick]})
+    return sorted(found, key=lambda row: -row["latency_ms"])
+
+
+def _searched_ms(run: Finished, pick: Trial) -> float:
+    """The latency of the subnet that a pick has the shape of; infinite where it is of no search."""
+    each = next(stage for stage in run.spec["stages"] if stage["name"] == pick.stage)["each"]
+    if not each:
+        return math.inf
+    stage, number = pick.config[each["option"]].split(".")[1:]
+    return float(run.director.trials[stage, int(number)].metrics["latency_ms"])
 
 
 def spread(accuracies: Sequence[float]) -> Json:

