@@ -198,7 +198,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument(
         "--jobs", nargs="+", metavar="PATTERN", default=["*"], help="of the trainings these alone, as seed-*"
     )
-    top.add_argument("--processes", type=int, default=os.cpu_count(), help="trainings at once")
+    top.add_argument("--processes", type=int, default=os.cpu_count(), help="trainings at once, which share the cores")
     top.add_argument("--device", default="cpu", help="of the trainings: cpu or cuda")
     top.add_argument("--seconds", type=float, default=math.inf, help="after which trainings of a part are ended")
     top.add_argument("--rounds", type=int, default=9, help="turns that each takes in a timing")

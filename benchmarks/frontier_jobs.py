@@ -134,12 +134,13 @@ def run(jobs: Sequence[Job], folder: Path, *, processes: int, device: str, secon
 def _spread(waiting: list[Job], running: dict[str, BaseProcess], folder: Path, limits: tuple[int, str, float]) -> None:
     """Until nothing is left to do, or nothing can be done, or the time has come."""
     (processes, device, end), context = limits, multiprocessing.get_context("forkserver")
+    threads = max(1, (os.cpu_count() or 1) // processes)
     context.set_forkserver_preload(_PRELOADED)
     while time.monotonic() < end:
         _sweep(running, folder)
         for job in _ready(waiting, set(done(folder)), processes - len(running)):
             waiting.remove(job)
-            running[job.name] = context.Process(target=_work, args=(job, folder, device), daemon=True)
+            running[job.name] = context.Process(target=_work, args=(job, folder, device, threads), daemon=True)
             running[job.name].start()
         if not running:
             break
@@ -175,11 +176,11 @@ def _end(running: Mapping[str, BaseProcess], folder: Path) -> None:
             _say(folder, {"name": name, "error": TIME_UP})
 
 
-def _work(job: Job, folder: Path, device: str) -> None:
+def _work(job: Job, folder: Path, device: str, threads: int) -> None:
     """What a process does: one job."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         for line in _train(job, folder, device):
@@ -267,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 0 if all is done, 1 if something is not, 2 for a file that makes no sense."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("jobs", type=Path, help="JSON file")
-    parser.add_argument("--processes", type=int, default=1, help="jobs at once")
+    parser.add_argument("--processes", type=int, default=1, help="jobs at once, which share the cores")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--out", type=Path, required=True, help="folder of jobs.jsonl and the checkpoints")
     parser.add_argument("--seconds", type=float, default=math.inf, help="jobs that run then are ended")
