@@ -26,9 +26,10 @@ from models.architecture import Architecture, parse_signature
 from models.card import card
 from models.encoder import Classifier, build
 from models.export import agreement, parity, random_feeds, to_onnx
+from models.latency import Kind
 from models.own import Own
 from models.predictor import FORMAT_VERSION, check_files, file_hash, read_config
-from models.quantize import Kind, in_bf16, quantized
+from models.quantize import in_bf16, quantized
 
 WEIGHTS, ONNX = "model.safetensors", "model.onnx"
 

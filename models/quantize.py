@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import onnx
@@ -24,10 +24,9 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 
 from models.architecture import Signature
-from models.latency import Target, Timing, measure_model
+from models.latency import Kind, Target, Timing, measure_model
 from models.predictor import session
 
-Kind = Literal["fp32", "int8", "int8_embedding4", "weights8", "weights4"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Score = Callable[[bytes], float]  # of an ONNX model; higher is better
 

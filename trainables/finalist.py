@@ -14,7 +14,7 @@ from torch import nn
 from models import artifact, quantize
 from models.architecture import parse_signature
 from models.export import random_feeds, to_onnx
-from models.latency import Target, batches_like, measure_model
+from models.latency import Kind, Target, batches_like, measure_model
 from models.predictor import Predictor, session
 from tasks.batches import sorted_by_length
 from tasks.task import Data
@@ -31,7 +31,7 @@ _BATCH = 128
 _SCORED = 1000  # examples that tell what a layer's fewer bits cost
 
 
-_Precision = tuple[quantize.Kind, tuple[str, ...]]  # and the layers left in float32
+_Precision = tuple[Kind, tuple[str, ...]]  # and the layers left in float32
 
 
 class FinalistConfig(BaseModel):
@@ -46,7 +46,7 @@ class FinalistConfig(BaseModel):
     model: str | None = Field(default=None, description="the user's own network, as file.py:FUNCTION")
     flops: float = Field(default=0, description="of one prediction, as the trial counted them")
     experiment: str = Field(default="", description="for the card")
-    precision: quantize.Kind | Literal["auto"] = Field(
+    precision: Kind | Literal["auto"] = Field(
         default="fp32", description="of the artifact; auto: the quickest on the target that costs no accuracy"
     )
     seed: int = Field(default=0, ge=0, description="draws the sample predictions")
@@ -138,7 +138,7 @@ class Finalist:
         data = quantize.quantized(_onnx(model, config["signature"]), *told)
         return {name: self._scores(data, name) for name in ("validation", "test")}
 
-    def _precision(self, model: nn.Module, read: Json) -> tuple[quantize.Kind, tuple[str, ...], Json]:
+    def _precision(self, model: nn.Module, read: Json) -> tuple[Kind, tuple[str, ...], Json]:
         """What the artifact is exported in, the layers left in float32, and what was measured to tell."""
         asked = self._config.precision
         if asked == "fp32":
@@ -153,7 +153,7 @@ class Finalist:
         rows = [{"kind": each.kind, "accuracy": each.score, "latency_ms": each.timing.p50_ms} for each in found]
         return best.kind, best.exclude, {"precisions": rows, **self._sensitivity(data, best.kind)}
 
-    def _sensitivity(self, data: bytes, kind: quantize.Kind) -> Json:
+    def _sensitivity(self, data: bytes, kind: Kind) -> Json:
         """What each layer costs in accuracy by itself, on a sample of validation."""
         if kind == "fp32":
             return {}
