@@ -19,7 +19,7 @@ from models import cost
 from models.architecture import Architecture, parse_signature
 from models.encoder import build
 from models.export import random_feeds, to_onnx
-from models.latency import Target, measure_anew
+from models.latency import Target, measure_model
 from models.latency_table import LayerTable
 from models.quantize import quantized
 from trainables import checkpoint, routine
@@ -188,7 +188,7 @@ def _alone(shape: Architecture, signature: Json, layers: LayerTable, rounds: int
     parsed = parse_signature(signature)
     whole = to_onnx(build(shape, signature).eval(), random_feeds(parsed, [5, 3], 0))
     data = quantized(whole, layers.target.precision)
-    timing = measure_anew(data, parsed, layers.batches, layers.target, rounds)
+    timing = measure_model(data, parsed, layers.batches, layers.target, rounds)
     return {"measured_ms": timing.p50_ms, "quiet": timing.quiet, "params": cost.params(shape, signature)}
 
 

@@ -98,23 +98,21 @@ def measure(
 def measure_model(
     model: Path | bytes, signature: Signature, batches: Sequence[Sequence[int]], target: Target, rounds: int = 7
 ) -> Timing:
-    """Latency of an ONNX model (bytes, or the file of an artifact) on batches of these lengths (`batches_like`)."""
-    ready = session(model, target.threads)
-    inputs = [random_feeds(signature, batch, 0) for batch in batches]
-    return measure(lambda feeds: ready.run(None, feeds), inputs, rounds=rounds, pin=target.threads == 1)
+    """Latency of an ONNX model (bytes, or the file of an artifact) on batches of these lengths (`batches_like`).
 
-
-def measure_anew(
-    model: bytes, signature: Signature, batches: Sequence[Sequence[int]], target: Target, sessions: int
-) -> Timing:
-    """As `measure_model`, a round in each of so many sessions: the median of those that were quiet, of all if none was.
-
-    Where a session's memory happens to lie is worth up to 17 % of a small model's time, and stays so in every round.
+    Each round is in a session of its own, as where the memory of one happens to lie is worth up to 17 % of a small
+    model's time, in all its rounds: the median of the quiet ones, or of all if none was; quiet: if most were.
     """
-    timings = [measure_model(model, signature, batches, target, rounds=1) for _ in range(sessions)]
+    inputs = [random_feeds(signature, batch, 0) for batch in batches]
+    timings = [_in_a_session(model, inputs, target) for _ in range(rounds)]
     quiet = [timing for timing in timings if timing.quiet]
     p50, p95 = np.median([(timing.p50_ms, timing.p95_ms) for timing in quiet or timings], axis=0)
-    return Timing(float(p50), float(p95), quiet=2 * len(quiet) > sessions)
+    return Timing(float(p50), float(p95), quiet=2 * len(quiet) > rounds)
+
+
+def _in_a_session(model: Path | bytes, inputs: Sequence[Feeds], target: Target) -> Timing:
+    ready = session(model, target.threads)
+    return measure(lambda feeds: ready.run(None, feeds), inputs, rounds=1, pin=target.threads == 1)
 
 
 def batches_like(lengths: npt.ArrayLike, batch: int) -> list[list[int]]:

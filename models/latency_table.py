@@ -23,11 +23,11 @@ import torch
 from models.architecture import Architecture, Signature, TokenSignature, n_positions, parse_signature
 from models.encoder import Classifier
 from models.export import random_feeds, to_onnx
-from models.latency import Target, batches_like, measure_anew
+from models.latency import Target, batches_like, measure_model
 from models.latency_parts import Part, megabytes, memory_parts, parts, stack, work
 from models.quantize import quantized
 
-SESSIONS = 5
+ROUNDS = 5
 # What an exported graph depends on: figures of other code do not count.
 CODE = (
     "attention",
@@ -143,7 +143,7 @@ class LayerTable:
 
     def _time(self, model: Classifier) -> tuple[float, bool]:
         data = quantized(to_onnx(model, random_feeds(model.signature, self.batches[0], 0)), self.target.precision)
-        timing = measure_anew(data, model.signature, self.batches, self.target, SESSIONS)
+        timing = measure_model(data, model.signature, self.batches, self.target, ROUNDS)
         return timing.p50_ms, timing.quiet
 
     def _stored(self) -> dict[str, Json]:

@@ -12,7 +12,7 @@ from models import latency, latency_table
 from models.architecture import Architecture, parse_signature
 from models.encoder import build
 from models.export import random_feeds, to_onnx
-from models.latency import Clock, Target, Timing, batches_like, measure, measure_anew, measure_model
+from models.latency import Clock, Target, Timing, batches_like, measure, measure_model
 from models.latency_parts import REFERENCE, megabytes
 from models.latency_table import LayerTable
 
@@ -195,7 +195,7 @@ def stopwatch(monkeypatch):
     """Stands for the measurement of a model: its time by its sizes, and how often each was taken."""
     taken = []
 
-    def time(data, signature, batches, target, sessions):
+    def time(data, signature, batches, target, rounds):
         taken.append(data)
         return Timing(data, data, quiet=True)
 
@@ -203,7 +203,7 @@ def stopwatch(monkeypatch):
         layers = [block.feed_forward.outer.in_features + block.attention.n_heads for block in model.blocks]
         return 5.0 + model.architecture.d_model / 100 + sum(layers)
 
-    monkeypatch.setattr(latency_table, "measure_anew", time)
+    monkeypatch.setattr(latency_table, "measure_model", time)
     monkeypatch.setattr(latency_table, "to_onnx", cost)
     return taken
 
@@ -252,9 +252,9 @@ def test_a_second_experiment_measures_only_what_is_new(tmp_path, stopwatch):
 
 
 def test_what_a_noisy_machine_gave_is_measured_again(tmp_path, stopwatch, monkeypatch):
-    monkeypatch.setattr(latency_table, "measure_anew", lambda *_: Timing(9.0, 9.0, quiet=False))
+    monkeypatch.setattr(latency_table, "measure_model", lambda *_: Timing(9.0, 9.0, quiet=False))
     LayerTable(tmp_path, Target(), LENGTHS).measure([MIXED], TOKENS)
-    monkeypatch.setattr(latency_table, "measure_anew", lambda data, *_: Timing(data, data, quiet=True))
+    monkeypatch.setattr(latency_table, "measure_model", lambda data, *_: Timing(data, data, quiet=True))
     again = LayerTable(tmp_path, Target(), LENGTHS)
     assert again.measure([MIXED], TOKENS) == 3
     assert again.predict(MIXED, TOKENS) == pytest.approx(61.64)
@@ -319,7 +319,7 @@ def test_an_empty_table_predicts_nothing(tmp_path):
 
 @pytest.mark.parametrize(("signature", "patch"), [(TOKENS, None), (PIXELS, 2)], ids=["tokens", "pixels"])
 def test_a_table_of_real_sessions(tmp_path, monkeypatch, signature, patch):
-    monkeypatch.setattr(latency_table, "SESSIONS", 1)
+    monkeypatch.setattr(latency_table, "ROUNDS", 1)
     table = LayerTable(tmp_path, Target(), LENGTHS if patch is None else [16])
     architecture = Architecture(n_layers=2, d_model=32, n_heads=1, d_head=32, d_ff=(32, 256), patch=patch)
     assert table.measure([architecture], signature) == 3
@@ -338,15 +338,15 @@ def test_a_table_of_real_sessions(tmp_path, monkeypatch, signature, patch):
 )
 def test_a_median_of_sessions_is_not_moved_by_one_whose_memory_lies_badly(monkeypatch, taken, expected):
     timings = iter(Timing(ms, 2 * ms, quiet) for ms, quiet in taken)
-    monkeypatch.setattr(latency, "measure_model", lambda *_, rounds: next(timings))
-    got = measure_anew(b"", parse_signature(TOKENS), [[3]], Target(), len(taken))
+    monkeypatch.setattr(latency, "_in_a_session", lambda *_: next(timings))
+    got = measure_model(b"", parse_signature(TOKENS), [[3]], Target(), len(taken))
     assert got == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8", "int8_embedding4"])
 def test_layers_are_measured_in_the_precision_of_the_target(tmp_path, monkeypatch, precision):
     seen = []
-    monkeypatch.setattr(latency_table, "measure_anew", lambda data, *_: seen.append(data) or Timing(1.0, 1.0, True))
+    monkeypatch.setattr(latency_table, "measure_model", lambda data, *_: seen.append(data) or Timing(1.0, 1.0, True))
     architecture = Architecture(n_layers=1, d_model=32, n_heads=1, d_head=32, d_ff=32)
     LayerTable(tmp_path, Target(precision=precision), LENGTHS).measure([architecture], TOKENS)
     assert len(seen) == 2
