@@ -35,8 +35,8 @@ from trainables.parsing import ParseError, parse
 
 Config = dict[str, Any]
 
-# Draws whose layers are measured before the search; a layer met later is interpolated.
-_SAMPLED_DRAWS = 32
+# Draws whose layers are measured before the search, some half a second a layer; one met later is interpolated.
+_SAMPLED_DRAWS = 192
 _BYTES_A_PARAMETER = 12
 
 
@@ -111,7 +111,7 @@ class Plan:
                 "values": values,
                 "references": references.paths(values, director, spec),
                 "store": store,
-                "inputs": _inputs(director),
+                "inputs": _inputs(director, spec["target"]),
                 "checkpoints": step.timed,
                 "resources": dict(resources),
             }
@@ -187,7 +187,7 @@ class Plan:
         """What is known of a configuration by now: the layer table, the network of an earlier stage."""
         there = references.paths(stage.options, director, self.spec.resolved()) if self.folder else {}
         places = {name: f"{self.folder}/{path}" for name, path in there.items()}
-        return admission.known(stage, with_paths(self.common(stage), places), self.data, _inputs(director))
+        return admission.known(stage, with_paths(self.common(stage), places), self.data, _inputs(director, self.spec.target))
 
     def _admit(self, stage: Stage, director: Director) -> Callable[[Config], str | None]:
         known = self._known(stage, director)
@@ -257,10 +257,14 @@ def _table(stage: Stage) -> str:
     return f"{LAYERS}.{stage.name}" if _handed_on(stage) else LAYERS
 
 
-def _inputs(director: Director) -> Config:
-    """What was measured so far, as one table; of a layer measured twice the first figure, that all trials got."""
+def _inputs(director: Director, target: Config) -> Config:
+    """What was measured so far, as one table; of a layer measured twice the first figure, that all trials got.
+
+    A run that goes on with another target has tables of both; they are not to be mixed.
+    """
     steps = [step.name for step in director.stages.values() if step.routine == "layers"]
-    tables = [trial.metrics["table"] for name in steps for trial in director.of_stage(name) if trial.reports]
+    found = [trial.metrics["table"] for name in steps for trial in director.of_stage(name) if trial.reports]
+    tables = [table for table in found if table["target"] == target]
     if not tables:
         return {}
     parts = {str(part["shape"]): part for table in reversed(tables) for part in table["parts"]}

@@ -109,6 +109,13 @@ def test_segment_is_told_which_checkpoints_its_references_stand_for(ended):
     assert len(told(table)["references"]) == 4
 
 
+def test_a_run_that_goes_on_with_another_target_mixes_no_tables(ended):
+    plan, director, _ = ended
+    first = next(segment for segment in director.segments.values() if segment.stage == "final")
+    told = planned(VALUES | {"target": {"precision": "int8"}}).job(director, "/runs/x", {"cpu": 1, "gpu": 0})
+    assert told(first)["inputs"] == {}
+
+
 def test_resumed_at_the_begin_of_any_stage_it_goes_on_the_same_way(ended):
     plan, _, events = ended
     begins = [k for k, event in enumerate(events) if isinstance(event, Started) and event.segment.trial == 0]
@@ -221,7 +228,7 @@ def test_stage_without_a_space_is_one_trial_or_one_a_pick():
     assert [trial.config for trial in director.of_stage("teacher")] == [{}]
     assert [list(trial.config) for trial in director.of_stage("final")] == [["student"]] * 3
     assert [stage.most for stage in plan.spec.stages] == [1, 12, 3]
-    assert [stage.search_space().size() for stage in plan.spec.stages] == [1, 750, 1]
+    assert [stage.search_space().size() for stage in plan.spec.stages] == [1, 1400, 1]
     folded = history.fold([{"event": "opened", "spec": plan.spec.resolved()}])
     assert [stage.trials for stage in folded.stages.values()] == [1, 12, 3]
 
