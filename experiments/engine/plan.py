@@ -111,7 +111,7 @@ class Plan:
                 "values": values,
                 "references": references.paths(values, director, spec),
                 "store": store,
-                "inputs": _inputs(director, spec["target"]),
+                "inputs": self._inputs(director),
                 "checkpoints": step.timed,
                 "resources": dict(resources),
             }
@@ -187,7 +187,7 @@ class Plan:
         """What is known of a configuration by now: the layer table, the network of an earlier stage."""
         there = references.paths(stage.options, director, self.spec.resolved()) if self.folder else {}
         places = {name: f"{self.folder}/{path}" for name, path in there.items()}
-        return admission.known(stage, with_paths(self.common(stage), places), self.data, _inputs(director, self.spec.target))
+        return admission.known(stage, with_paths(self.common(stage), places), self.data, self._inputs(director))
 
     def _admit(self, stage: Stage, director: Director) -> Callable[[Config], str | None]:
         known = self._known(stage, director)
@@ -222,6 +222,19 @@ class Plan:
         given = not stage or (configs and not director.expired)
         return Listed([{"task": self._task(), "target": self.spec.target, "configs": configs}] if given else [])
 
+    def _inputs(self, director: Director) -> Config:
+        """What was measured so far, as one table; of a layer measured twice the first figure, that all trials got.
+
+        A run that goes on with another target has tables of both; they are not to be mixed.
+        """
+        steps = [step.name for step in director.stages.values() if step.routine == "layers"]
+        found = [trial.metrics["table"] for name in steps for trial in director.of_stage(name) if trial.reports]
+        tables = [table for table in found if table["target"] == self.spec.target]
+        if not tables:
+            return {}
+        parts = {str(part["shape"]): part for table in reversed(tables) for part in table["parts"]}
+        return {"layer_table": {**tables[0], "parts": list(parts.values())}}
+
     def _sampled(self, stage: Stage, director: Director) -> list[Config]:
         space, points = self.spaces[stage.name], self._points(stage, director)
         if points and stage.each is None:
@@ -255,20 +268,6 @@ def _handed_on(stage: Stage) -> bool:
 def _table(stage: Stage) -> str:
     """The stage that measures the layers that a stage needs. No stage of the user's has a dot in its name."""
     return f"{LAYERS}.{stage.name}" if _handed_on(stage) else LAYERS
-
-
-def _inputs(director: Director, target: Config) -> Config:
-    """What was measured so far, as one table; of a layer measured twice the first figure, that all trials got.
-
-    A run that goes on with another target has tables of both; they are not to be mixed.
-    """
-    steps = [step.name for step in director.stages.values() if step.routine == "layers"]
-    found = [trial.metrics["table"] for name in steps for trial in director.of_stage(name) if trial.reports]
-    tables = [table for table in found if table["target"] == target]
-    if not tables:
-        return {}
-    parts = {str(part["shape"]): part for table in reversed(tables) for part in table["parts"]}
-    return {"layer_table": {**tables[0], "parts": list(parts.values())}}
 
 
 def prepare(spec: Spec, cache: Path, known: Sequence[str] = ()) -> Plan:

@@ -130,7 +130,7 @@ def test_what_no_draw_meets_but_a_point_near_them_is_not_refused(made, tmp_path)
 @pytest.fixture
 def timed(monkeypatch):
     """Layers are measured: a layer takes a millisecond. Before that no latency is known."""
-    monkeypatch.setattr(plan, "_inputs", lambda _: {"layers": "measured"})
+    monkeypatch.setattr(plan.Plan, "_inputs", lambda *_: {"layers": "measured"})
     monkeypatch.setattr(
         routine, "known", lambda _, values, __, inputs: {"latency_ms": values["n_layers"]} if inputs else {}
     )

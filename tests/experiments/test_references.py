@@ -110,7 +110,7 @@ def test_segment_is_told_which_checkpoints_its_references_stand_for(ended):
 
 
 def test_a_run_that_goes_on_with_another_target_mixes_no_tables(ended):
-    plan, director, _ = ended
+    _, director, _ = ended
     first = next(segment for segment in director.segments.values() if segment.stage == "final")
     told = planned(VALUES | {"target": {"precision": "int8"}}).job(director, "/runs/x", {"cpu": 1, "gpu": 0})
     assert told(first)["inputs"] == {}
