@@ -1,9 +1,13 @@
 """What of a run is measured on this machine: candidates, picks beside the teacher's architecture, the layer table."""
 
+import multiprocessing
 import shutil
 import statistics
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +20,10 @@ from benchmarks.machine import described
 from benchmarks.measuring import Contender, Labelled, Speed
 from experiments.engine.director import Trial
 from models import cost
-from models.architecture import Architecture, parse_signature
+from models.architecture import Architecture, Signature, parse_signature
 from models.encoder import build
 from models.export import random_feeds, to_onnx
-from models.latency import Target, measure_model
+from models.latency import Target, Timing, measure_model, median
 from models.latency_table import LayerTable
 from models.quantize import quantized
 from trainables import checkpoint, routine
@@ -97,7 +101,8 @@ def table(run: Finished, subnets: int, rounds: int) -> Json:
     """Of random subnets, what the table of their layers predicts beside what they take; how many are scored a minute.
 
     Layers are measured for these subnets alone, as a search does for those it draws. Latency is what a search compares:
-    in the target's precision and batch, on lengths of validation.
+    in the target's precision and batch, on lengths of validation. What a subnet takes is the median over `rounds`
+    processes: in one, the memory that a model gets may lie badly in all its sessions.
     """
     trials = _drawn(run.trials("subnet"), subnets)
     shapes = [Architecture(**checkpoint_of(run, trial)) for trial in trials]
@@ -108,8 +113,8 @@ def table(run: Finished, subnets: int, rounds: int) -> Json:
     layers.measure(shapes, data.signature)
     rows = [
         {"subnet": trial.config, "predicted_ms": layers.predict(shape, data.signature)}
-        | _alone(shape, data.signature, layers, rounds)
-        for trial, shape in zip(trials, shapes, strict=True)
+        | {"measured_ms": timing.p50_ms, "quiet": timing.quiet, "params": cost.params(shape, data.signature)}
+        for trial, shape, timing in zip(trials, shapes, _whole(shapes, data.signature, layers, rounds), strict=True)
     ]
     return {**agreement(rows), "subnets_a_minute": _scored(run, trials[:_SCORED]), "rows": rows, **described(_PACKAGES)}
 
@@ -183,13 +188,26 @@ def _drawn(trials: list[Trial], n: int) -> list[Trial]:
     return [trials[place] for place in sorted(places)]
 
 
-def _alone(shape: Architecture, signature: Json, layers: LayerTable, rounds: int) -> Json:
-    torch.manual_seed(0)
-    parsed = parse_signature(signature)
-    whole = to_onnx(build(shape, signature).eval(), random_feeds(parsed, [5, 3], 0))
-    data = quantized(whole, layers.target.precision)
-    timing = measure_model(data, parsed, layers.batches, layers.target, rounds)
-    return {"measured_ms": timing.p50_ms, "quiet": timing.quiet, "params": cost.params(shape, signature)}
+def _whole(shapes: Sequence[Architecture], signature: Json, layers: LayerTable, processes: int) -> list[Timing]:
+    """Of each shape as one model, the median over processes, one after the other."""
+    parsed, context = parse_signature(signature), multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{number}.onnx") for number in range(len(shapes))]
+        for shape, file in zip(shapes, files, strict=True):
+            torch.manual_seed(0)
+            whole = to_onnx(build(shape, signature).eval(), random_feeds(parsed, [5, 3], 0))
+            file.write_bytes(quantized(whole, layers.target.precision))
+        timed = partial(_timed, files, parsed, layers)
+        with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
+            timings = list(pool.map(timed, range(processes)))
+    return [median(each) for each in zip(*timings, strict=True)]
+
+
+def _timed(files: Sequence[Path], signature: Signature, layers: LayerTable, seed: int) -> list[Timing]:
+    """Of every file, in an order of this seed's, so that none always gets the memory that the same one has left."""
+    order = np.random.default_rng(seed).permutation(len(files))
+    found = {place: measure_model(files[place], signature, layers.batches, layers.target, 1) for place in order}
+    return [found[place] for place in range(len(files))]
 
 
 def _scored(run: Finished, trials: list[Trial]) -> float:

@@ -101,13 +101,17 @@ def measure_model(
     """Latency of an ONNX model (bytes, or the file of an artifact) on batches of these lengths (`batches_like`).
 
     Each round is in a session of its own, as where the memory of one happens to lie is worth up to 17 % of a small
-    model's time, in all its rounds: the median of the quiet ones, or of all if none was; quiet: if most were.
+    model's time, in all its rounds: their `median`.
     """
     inputs = [random_feeds(signature, batch, 0) for batch in batches]
-    timings = [_in_a_session(model, inputs, target) for _ in range(rounds)]
+    return median([_in_a_session(model, inputs, target) for _ in range(rounds)])
+
+
+def median(timings: Sequence[Timing]) -> Timing:
+    """Of the quiet ones, or of all if none was; quiet: if most were."""
     quiet = [timing for timing in timings if timing.quiet]
     p50, p95 = np.median([(timing.p50_ms, timing.p95_ms) for timing in quiet or timings], axis=0)
-    return Timing(float(p50), float(p95), quiet=2 * len(quiet) > rounds)
+    return Timing(float(p50), float(p95), quiet=2 * len(quiet) > len(timings))
 
 
 def _in_a_session(model: Path | bytes, inputs: Sequence[Feeds], target: Target) -> Timing:
