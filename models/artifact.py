@@ -99,12 +99,18 @@ def save(
         return _write_metrics(draft, config, {**metrics, **measured})
 
 
-def load(folder: Path) -> tuple[Classifier, dict[str, Any]]:
+def load(folder: Path | str) -> tuple[Classifier, dict[str, Any]]:
     """The model, ready to predict, and config.json.
 
-    Raises ValueError (one line a fault) for a folder that is missing, damaged or of a newer format.
+    Raises ValueError (one line a fault) for a folder that is missing, damaged, of a newer format or without weights.
     """
+    folder = Path(folder)
     config = read_config(folder)
+    if not (folder / WEIGHTS).is_file():
+        raise ValueError(
+            f"{folder} lacks {WEIGHTS}, which torch and export need; copy the whole artifact again, or "
+            "take the one that its run made if this one came without"
+        )
     check_files(folder, [WEIGHTS], config["sha256"])
     if "model" in config["architecture"]:
         raise ValueError(
@@ -214,8 +220,14 @@ def _refuse_other(folder: Path) -> None:
 @contextlib.contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
     """A folder beside this one that takes its place once it is complete and on disk."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True) as room:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        place = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise ValueError(
+            f"{folder} cannot be made ({error.strerror}: {error.filename}); choose another folder"
+        ) from None
+    with place as room:
         draft, older = Path(room) / "new", Path(room) / "old"
         draft.mkdir()
         yield draft

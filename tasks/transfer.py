@@ -48,6 +48,15 @@ def prepare(
     return open_split(stored / "texts.arrow", pad_id), said
 
 
+def faults(place: str) -> list[str]:
+    """Whether there are such files at all; what is wrong in them `prepare` says."""
+    try:
+        _locate(Path(place).expanduser())
+    except DataError as error:
+        return list(error.faults)
+    return []
+
+
 def joined(labelled: TextSplit, more: TextSplit) -> TextSplit:
     """One split of both, the labelled rows first."""
     return replace(

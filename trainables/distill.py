@@ -18,7 +18,7 @@ from models.architecture import Architecture
 from models.encoder import Classifier
 from models.own import Own
 from tasks.task import Data
-from trainables import checkpoint, distillation, teacher, used
+from trainables import checkpoint, distillation, lessons, teacher, used
 from trainables.data import default_cache, prepare
 from trainables.distillation import DistillConfig
 from trainables.lessons import Lessons, told
@@ -85,6 +85,12 @@ class Distill:
         """Raises ValueError, a line a fault, where config, teacher and data do not fit together."""
         cache = default_cache()
         distillation.check(config, data, teacher.read(config.teacher, cache), cache)
+
+    @staticmethod
+    def check_early(config: DistillConfig, data: Data) -> None:
+        """`check` while the teacher is not there yet. Raises ValueError, a line a fault."""
+        if faults := lessons.faults(config, data):
+            raise ValueError("\n".join(faults))
 
     @staticmethod
     def known(config: DistillConfig, data: Data, inputs: Mapping[str, Any]) -> dict[str, float]:

@@ -210,9 +210,9 @@ def told(
 
 
 def faults(settings: LessonSettings, data: Data) -> list[str]:
-    """What a data set of this kind cannot have."""
+    """What a data set of this kind cannot have, and texts that are not there. It needs no teacher."""
     if isinstance(data.splits["train"], TextSplit):
-        return []
+        return transfer.faults(settings.transfer) if settings.transfer else []
     return [
         f"{name} is {value!r}, must be left out for a task that is not text_classification; only mixup works on any"
         for name in _TEXTS_ONLY

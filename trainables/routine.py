@@ -77,14 +77,15 @@ class Infeasible(ValueError):  # noqa: N818
     """The configuration itself cannot work (out of memory, shapes): ranked last and never retried as it is."""
 
 
-def check(name: str, values: Mapping[str, Any], data: Any | None) -> None:
+def check(name: str, values: Mapping[str, Any], data: Any | None, *, early: bool = False) -> None:
     """Raises ValueError where `values` make no config of the routine, or one that does not fit the data.
 
-    A routine says the latter itself, if it can: `check(config, data)`.
+    A routine says the latter itself, if it can: `check(config, data)`; or early, while what it takes of another stage
+    is not there yet, `check_early(config, data)`.
     """
     kind = load(name)
     config = parse(kind.Config, values, whole=f"routine {name}")
-    fits = getattr(kind, "check", None)
+    fits = getattr(kind, "check_early" if early else "check", None)
     if fits is not None and data is not None:
         fits(config, data)
 

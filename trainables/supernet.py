@@ -87,6 +87,12 @@ class Supernet:
         _check(config, data, teacher.read(config.teacher, default_cache()), default_cache())
 
     @staticmethod
+    def check_early(config: SupernetConfig, data: Data) -> None:
+        """`check` while the teacher is not there yet. Raises ValueError, a line a fault."""
+        if faults := lessons.faults(config, data):
+            raise ValueError("\n".join(faults))
+
+    @staticmethod
     def metrics(config: SupernetConfig, data: Data) -> list[str]:
         """The names in its reports."""
         found = Loop.metrics(data)

@@ -305,9 +305,9 @@ def _routine_faults(stage: Stage, space: Space, plan: Plan | None) -> list[str]:
     """Whether the default point and the user's own make a config of the routine, and fit the data if it is known."""
     found: list[str] = []
     common = _common(stage, plan)
-    data = plan.data if plan and not _handed_on(stage) else None  # else it fits the data when the stage begins
+    data, early = plan.data if plan else None, _handed_on(stage)  # the rest is checked when the stage begins
     for point in (space.default(), *space.points(stage.initial)):
-        found += faults_of(partial(routine.check, stage.routine, {**common, **point}, data))
+        found += faults_of(partial(routine.check, stage.routine, {**common, **point}, data, early=early))
     return [f"stages.{stage.name}: {line}" for line in dict.fromkeys(found)]
 
 

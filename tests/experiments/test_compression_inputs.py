@@ -289,3 +289,11 @@ def test_quantization_that_the_machine_lacks(refused, ran, lacking):
     )
     found = ran("distill", {**SMALL, "teacher": "teacher"}, finalists={"precision": ["fp32", "weights4"]})
     assert [line.split(", which")[0] for line in found] == ["finalists.precision: quantization is weights4"]
+
+
+@pytest.mark.parametrize("routine", ["distill", "supernet"])
+def test_texts_that_are_not_there_are_told_before_a_teacher_is_trained(ran, routine):
+    teacher = {"name": "teacher", "options": SMALL, "epochs": 1}
+    options = {"teacher": "stages.teacher", "transfer": "absent.txt"}
+    (line,) = ran("", {}, stages=[teacher, {"name": "search", "routine": routine, "options": options, "epochs": 1}])
+    assert re.fullmatch(r"transfer: absent\.txt does not exist \(working folder \S+\); give a file or a folder\.", line)

@@ -101,7 +101,10 @@ FAULTS = {
         lambda folder: config(folder, architecture={"n_layers": "two"}),
         "a/config.json is damaged (1 validation error for Architecture n_layers",
     ),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "a lacks model.safetensors; copy the whole"),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").unlink(),
+        "a lacks model.safetensors, which torch and",
+    ),
     "outside": (
         lambda folder: config(
             folder, sha256={**json.loads((folder / "config.json").read_text())["sha256"], "../x": ""}
@@ -125,6 +128,9 @@ def test_what_cannot_be_meant_is_refused(cli, tmp_path):
     assert cli("export", "a", "--to", "b")[2] == ["fitformer: b exists; choose another folder with --to, or remove it"]
     assert cli("export", "a", "--format", "safetensors", "--int8")[2] == [
         "fitformer: --int8 is of --format onnx, got --format safetensors; leave one of them out"
+    ]
+    assert cli("export", "a", "--to", "a/config.json/c")[2] == [
+        "fitformer: a/config.json/c cannot be made (File exists: a/config.json); choose another folder"
     ]
     code, _, err = cli("export", "nowhere")
     assert (code, len(err)) == (2, 1)

@@ -115,7 +115,8 @@ def test_view_says_when_the_storage_is_behind_and_has_caught_up():
             "Unfinished: nothing was chosen yet. Repeat the command to go on.",
         ),
         ({"given_up": "too many"}, "Nothing was chosen: the run was given up."),
-        ({}, "Nothing was chosen: no finalist meets the constraints."),
+        ({}, "Nothing was chosen: no finalist was valid."),
+        ({"constraints": {"params": {"max": 1}}}, "Nothing was chosen: no finalist meets the constraints."),
         ({"stages": []}, "Nothing was chosen: no trial was valid."),
     ],
 )

@@ -19,7 +19,7 @@ _LAG_S = 5.0
 _COUNTED_ONLY = ("driver", "time")
 _CLASSES = {
     "error": "the code raised; not tried again",
-    "infeasible": "not enough memory, or no such model; not tried again",
+    "infeasible": "it cannot work as it is (memory, shapes, a file that is not there); not tried again",
     "diverged": "a metric it is judged by was missing or no finite number; not tried again",
     "process": "the process ended by itself; tried again",
     "memory": "ended as the node ran out of memory; tried again once, alone",
@@ -65,7 +65,9 @@ def why_nothing(report: Json) -> str:
     if report["given_up"]:
         return "Nothing was chosen: the run was given up."
     sound = any(not trial["failed"] and trial["epochs"] for stage in report["stages"] for trial in stage["trials"])
-    return f"Nothing was chosen: {'no finalist meets the constraints' if sound else 'no trial was valid'}."
+    if not sound:
+        return "Nothing was chosen: no trial was valid."
+    return f"Nothing was chosen: no finalist {'meets the constraints' if report['constraints'] else 'was valid'}."
 
 
 def _data_lines(data: Json) -> Iterable[str]:
