@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import tempfile
 import time
 from argparse import Namespace
 from contextlib import AbstractContextManager, nullcontext
@@ -157,6 +158,7 @@ def export(options: Namespace, console: Console) -> Outcome:
     folder = Path(options.to or name)
     if folder.exists():
         raise ValueError(f"{folder} exists; choose another folder with --to, or remove it")
+    _check_place(folder)
     without = artifact.WEIGHTS if options.format == "onnx" else artifact.ONNX
     with _artifact(options) as source:
         metrics = artifact.convert(source, folder, precision, without=without)
@@ -166,6 +168,16 @@ def export(options: Namespace, console: Console) -> Outcome:
     for line in (f"{folder}: {options.format} in {precision}, {metrics['size_mb']:.2f} MB to predict", said):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return 0
+
+
+def _check_place(folder: Path) -> None:
+    """Raises ValueError where no folder can be made; nothing is left there."""
+    nearest = next(parent for parent in folder.absolute().parents if parent.exists())
+    try:
+        tempfile.TemporaryDirectory(dir=nearest).cleanup()
+    except OSError as error:
+        reason = f"{nearest}: {error.strerror}"
+        raise ValueError(f"{folder} cannot be made ({reason}); choose another folder with --to") from None
 
 
 def _artifact(options: Namespace) -> AbstractContextManager[Path]:

@@ -220,14 +220,8 @@ def _refuse_other(folder: Path) -> None:
 @contextlib.contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
     """A folder beside this one that takes its place once it is complete and on disk."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        place = tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True)
-    except OSError as error:
-        raise ValueError(
-            f"{folder} cannot be made ({error.strerror}: {error.filename}); choose another folder"
-        ) from None
-    with place as room:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True) as room:
         draft, older = Path(room) / "new", Path(room) / "old"
         draft.mkdir()
         yield draft

@@ -36,6 +36,7 @@ class Distill:
     """Trains one student."""
 
     Config = DistillConfig
+    check_early = staticmethod(lessons.check)
 
     def __init__(self, config: DistillConfig, workspace: Workspace) -> None:
         self.config = config
@@ -85,12 +86,6 @@ class Distill:
         """Raises ValueError, a line a fault, where config, teacher and data do not fit together."""
         cache = default_cache()
         distillation.check(config, data, teacher.read(config.teacher, cache), cache)
-
-    @staticmethod
-    def check_early(config: DistillConfig, data: Data) -> None:
-        """`check` while the teacher is not there yet. Raises ValueError, a line a fault."""
-        if faults := lessons.faults(config, data):
-            raise ValueError("\n".join(faults))
 
     @staticmethod
     def known(config: DistillConfig, data: Data, inputs: Mapping[str, Any]) -> dict[str, float]:

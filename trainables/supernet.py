@@ -50,6 +50,7 @@ class Supernet:
     """Trains a supernet. Its checkpoint is one of its largest subnet."""
 
     Config = SupernetConfig
+    check_early = staticmethod(lessons.check)
 
     def __init__(self, config: SupernetConfig, workspace: Workspace) -> None:
         self.config, self.workspace = config, workspace
@@ -85,12 +86,6 @@ class Supernet:
     def check(config: SupernetConfig, data: Data) -> None:
         """Raises ValueError, a line a fault, where sizes, teacher and data do not fit together."""
         _check(config, data, teacher.read(config.teacher, default_cache()), default_cache())
-
-    @staticmethod
-    def check_early(config: SupernetConfig, data: Data) -> None:
-        """`check` while the teacher is not there yet. Raises ValueError, a line a fault."""
-        if faults := lessons.faults(config, data):
-            raise ValueError("\n".join(faults))
 
     @staticmethod
     def metrics(config: SupernetConfig, data: Data) -> list[str]:

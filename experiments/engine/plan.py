@@ -37,6 +37,8 @@ Config = dict[str, Any]
 
 # Draws whose layers are measured before the search, some half a second a layer; one met later is interpolated.
 _SAMPLED_DRAWS = 192
+# Of a search that ends by time alone, whose time that is.
+_SAMPLED_BY_TIME = 32
 _BYTES_A_PARAMETER = 12
 
 
@@ -238,7 +240,8 @@ class Plan:
     def _sampled(self, stage: Stage, director: Director) -> list[Config]:
         space, points = self.spaces[stage.name], self._points(stage, director)
         if points and stage.each is None:
-            first, most, advised = list(points), len(points) + _SAMPLED_DRAWS, self._advised(stage, director)
+            first, advised = list(points), self._advised(stage, director)
+            most = len(points) + (_SAMPLED_DRAWS if stage.most else _SAMPLED_BY_TIME)
             indices = range(len(first), min(stage.most or most, most))  # as random search numbers its draws
             points += [given(index, first, advised) or space.draw(self.spec.seed, index) for index in indices]
         return [{"routine": stage.routine, "values": {**self.common(stage), **point}} for point in points]

@@ -129,8 +129,9 @@ def test_what_cannot_be_meant_is_refused(cli, tmp_path):
     assert cli("export", "a", "--format", "safetensors", "--int8")[2] == [
         "fitformer: --int8 is of --format onnx, got --format safetensors; leave one of them out"
     ]
-    assert cli("export", "a", "--to", "a/config.json/c")[2] == [
-        "fitformer: a/config.json/c cannot be made (File exists: a/config.json); choose another folder"
+    place = tmp_path / "a" / "config.json"
+    assert cli("export", "a", "--to", "a/config.json/c/d")[2] == [
+        f"fitformer: a/config.json/c/d cannot be made ({place}: Not a directory); choose another folder with --to"
     ]
     code, _, err = cli("export", "nowhere")
     assert (code, len(err)) == (2, 1)

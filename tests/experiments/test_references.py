@@ -289,3 +289,12 @@ def test_faults_are_told_before_anything_runs(values, lines):
     with pytest.raises(ParseError) as raised:
         spec.checked(values)
     assert raised.value.faults == lines
+
+
+@pytest.mark.parametrize(("ends", "draws"), [({"trials": 40}, 39), ({"trials": 500}, 192), ({}, 32)])
+def test_layers_of_a_search_are_measured_of_all_its_draws_or_of_few_where_time_alone_ends_it(ends, draws):
+    stage = {"name": "search", "space": "encoder", "epochs": 1, **ends}
+    plan = planned(VALUES | {"stages": [stage], "time": "10m"})
+    first = Director(plan.steps()).ask()
+    assert first.stage == "layers"
+    assert len(first.config["configs"]) == 1 + draws  # the default is the first
