@@ -18,7 +18,7 @@ from models.architecture import Architecture
 from models.encoder import Classifier
 from models.own import Own
 from tasks.task import Data
-from trainables import checkpoint, distillation, lessons, teacher, used
+from trainables import checkpoint, distillation, teacher, used
 from trainables.data import default_cache, prepare
 from trainables.distillation import DistillConfig
 from trainables.lessons import Lessons, told
@@ -36,7 +36,7 @@ class Distill:
     """Trains one student."""
 
     Config = DistillConfig
-    check_early = staticmethod(lessons.check)
+    check_early = staticmethod(distillation.check_early)
 
     def __init__(self, config: DistillConfig, workspace: Workspace) -> None:
         self.config = config
@@ -44,7 +44,7 @@ class Distill:
         found = _fitting(config, self.data, workspace.cache)
         torch.manual_seed(config.seed)
         self.model = distillation.student(config, self.data, found, workspace.cache)
-        self.kind = distillation.architecture(config, found, workspace.cache)
+        self.kind = distillation.architecture(config, found.architecture, workspace.cache)
         self.matching = distillation.matching(config, self.kind, found)
         self.lessons = Lessons(
             found,
@@ -79,7 +79,7 @@ class Distill:
     def architecture(config: DistillConfig) -> Architecture | Own:
         """What the config trains."""
         cache = default_cache()
-        return distillation.architecture(config, teacher.read(config.teacher, cache), cache)
+        return distillation.architecture(config, teacher.read(config.teacher, cache).architecture, cache)
 
     @staticmethod
     def check(config: DistillConfig, data: Data) -> None:

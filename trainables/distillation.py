@@ -1,6 +1,6 @@
 """What a distillation is made of: its settings, the student that they begin with, the matches that they ask for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +14,7 @@ from models.importance import Kind
 from models.own import Own
 from tasks.task import Data
 from trainables import lessons, students, teacher
+from trainables.data import default_cache
 from trainables.lessons import LessonSettings
 from trainables.matches import STANDARD, Match, Matching, pairs
 from trainables.matches import Kind as MatchKind
@@ -95,14 +96,14 @@ def sizes(config: DistillConfig, cache: Path) -> dict[str, Any]:
     return {**like.model_dump(include=students.OF_LAYERS), **given}
 
 
-def architecture(config: DistillConfig, found: Teacher, cache: Path) -> Architecture | Own:
-    """What a config's student is built from."""
+def architecture(config: DistillConfig, whole: Architecture, cache: Path) -> Architecture | Own:
+    """What a config's student is built from, where its teacher is `whole`."""
     if config.student == "scratch":
         return Train.architecture(config)
     given = sizes(config, cache)
     dropout = config.model_dump(include=config.model_fields_set & {"dropout"})
     if config.student == "slices":
-        begun = students.shape(found.architecture, given)
+        begun = students.shape(whole, given)
     else:
         begun = students.with_rank(teacher.read(config.student, cache, "student").architecture, given)
     return begun.model_copy(update=dropout)
@@ -124,7 +125,7 @@ def _begun(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> Cl
         like = students.slices(found, given, students.scores(found, data, config.importance, cache))
     else:
         like = students.factored(teacher.read(config.student, cache, "student").model, given)
-    kind = architecture(config, found, cache)
+    kind = architecture(config, found.architecture, cache)
     assert isinstance(kind, Architecture)
     model = build(kind, like.signature.model_dump())
     model.load_state_dict(like.state_dict())
@@ -147,11 +148,24 @@ def matching(config: DistillConfig, student: Architecture | Own, found: Teacher)
 
 def check(config: DistillConfig, data: Data, found: Teacher, cache: Path) -> None:
     """Everything that can be told without training; ValueError with all of it."""
-    parts: list[Callable[[], None]] = [
+    parts: list[Callable[[], object]] = [
         partial(teacher.check, found, config.task, data, cache),
         partial(_check_student, config, data, found, cache),
     ]
-    faults = lessons.faults(config, data)
+    _all_told(lessons.faults(config, data), parts)
+
+
+def check_early(config: DistillConfig, data: Data, shapes: Mapping[str, Architecture]) -> None:
+    """What can be told before the teacher is there, from its architecture if `shapes` has it; as `check` does."""
+    whole = shapes.get(config.teacher)
+    parts: list[Callable[[], object]] = []
+    if whole is not None and config.student == "slices" and config.like is None:
+        parts.append(partial(architecture, config, whole, default_cache()))
+    _all_told(lessons.faults(config, data), parts)
+
+
+def _all_told(faults: list[str], parts: Iterable[Callable[[], object]]) -> None:
+    """Raises ValueError with these faults and those of the parts."""
     for part in parts:
         try:
             part()
@@ -167,7 +181,7 @@ def _check_student(config: DistillConfig, data: Data, found: Teacher, cache: Pat
             "student is 'slices', must be scratch for a teacher of Hugging Face, whose head is not ours; or fine-tune "
             "that with routine train, and let the result be the teacher"
         )
-    kind = architecture(config, found, cache)
+    kind = architecture(config, found.architecture, cache)
     if config.student == "scratch":
         Train.check(config, data)
     else:
@@ -183,7 +197,7 @@ def _check_begun(config: DistillConfig, data: Data, found: Teacher, cache: Path)
         if begun.weights == found.weights:
             raise ValueError(f"student: {config.student} is the teacher itself; choose another one, or slices")
         teacher.check(begun, config.task, data, cache)
-    kind = architecture(config, found, cache)
+    kind = architecture(config, found.architecture, cache)
     assert isinstance(kind, Architecture)
     check_fit(kind, parse_signature(begun.config["signature"]))
 

@@ -220,12 +220,6 @@ def faults(settings: LessonSettings, data: Data) -> list[str]:
     ]
 
 
-def check(settings: LessonSettings, data: Data) -> None:
-    """Raises ValueError with `faults`: what can be told of a routine that has them before its teacher is there."""
-    if found := faults(settings, data):
-        raise ValueError("\n".join(found))
-
-
 def _examples(data: Data, settings: LessonSettings, folder: Path) -> tuple[Split, dict[str, Any]]:
     """All training examples, and what stands for them."""
     train, key = data.splits["train"], {"data": data.record["fingerprint"], "split": "train"}

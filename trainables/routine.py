@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
 
+from models.architecture import Architecture
 from trainables import manifest
 from trainables.parsing import parse
 from trainables.store import Store
@@ -77,17 +78,20 @@ class Infeasible(ValueError):  # noqa: N818
     """The configuration itself cannot work (out of memory, shapes): ranked last and never retried as it is."""
 
 
-def check(name: str, values: Mapping[str, Any], data: Any | None, *, early: bool = False) -> None:
+def check(
+    name: str, values: Mapping[str, Any], data: Any | None, *, early: Mapping[str, Architecture] | None = None
+) -> None:
     """Raises ValueError where `values` make no config of the routine, or one that does not fit the data.
 
-    A routine says the latter itself, if it can: `check(config, data)`; or early, while what it takes of another stage
-    is not there yet, `check_early(config, data)`.
+    A routine says the latter itself, if it can: `check(config, data)`; or, while what it takes of other stages is not
+    there yet, `check_early(config, data, shapes)`. `early` are these shapes: what is known already of the
+    architectures that it will take, by reference.
     """
     kind = load(name)
     config = parse(kind.Config, values, whole=f"routine {name}")
-    fits = getattr(kind, "check_early" if early else "check", None)
+    fits = getattr(kind, "check" if early is None else "check_early", None)
     if fits is not None and data is not None:
-        fits(config, data)
+        fits(config, data) if early is None else fits(config, data, early)
 
 
 def reported(name: str, values: Mapping[str, Any], data: Any) -> list[str] | None:

@@ -7,6 +7,7 @@ which were computed once: the largest need not be run to teach the others.
 """
 
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,6 @@ class Supernet:
     """Trains a supernet. Its checkpoint is one of its largest subnet."""
 
     Config = SupernetConfig
-    check_early = staticmethod(lessons.check)
 
     def __init__(self, config: SupernetConfig, workspace: Workspace) -> None:
         self.config, self.workspace = config, workspace
@@ -80,12 +80,18 @@ class Supernet:
     @staticmethod
     def architecture(config: SupernetConfig) -> Architecture:
         """Of the largest subnet."""
-        return _largest(config, teacher.read(config.teacher, default_cache()))
+        return _largest(config, teacher.read(config.teacher, default_cache()).architecture)
 
     @staticmethod
     def check(config: SupernetConfig, data: Data) -> None:
         """Raises ValueError, a line a fault, where sizes, teacher and data do not fit together."""
         _check(config, data, teacher.read(config.teacher, default_cache()), default_cache())
+
+    @staticmethod
+    def check_early(config: SupernetConfig, data: Data, shapes: Mapping[str, Architecture]) -> None:
+        """What can be told before the teacher is there, from its architecture if `shapes` has it; as `check` does."""
+        if faults := lessons.faults(config, data) + _choices_faults(config, shapes.get(config.teacher)):
+            raise ValueError("\n".join(faults))
 
     @staticmethod
     def metrics(config: SupernetConfig, data: Data) -> list[str]:
@@ -146,17 +152,17 @@ def _begun(config: SupernetConfig, data: Data, found: Teacher, cache: Path) -> C
     """The teacher with what is most important first, cut to the largest subnet, with a dropout of its own."""
     scores = students.scores(found, data, config.importance, cache)
     best = elastic.extracted(elastic.ordered(found.model, scores), config.choices.largest)
-    model = build(_largest(config, found), best.signature.model_dump())
+    model = build(_largest(config, found.architecture), best.signature.model_dump())
     model.load_state_dict(best.state_dict())
     return model
 
 
-def _largest(config: SupernetConfig, found: Teacher) -> Architecture:
-    positions = found.architecture.positions
+def _largest(config: SupernetConfig, whole: Architecture) -> Architecture:
+    positions = whole.positions
     if positions == "sinusoidal":
         positions = "learned"  # in another order they are no sinusoids
     own = {"positions": positions, "dropout": config.dropout}
-    return elastic.shaped(found.architecture, config.choices.largest).model_copy(update=own)
+    return elastic.shaped(whole, config.choices.largest).model_copy(update=own)
 
 
 def _check(config: SupernetConfig, data: Data, found: Teacher, cache: Path) -> None:
@@ -165,12 +171,19 @@ def _check(config: SupernetConfig, data: Data, found: Teacher, cache: Path) -> N
         teacher.check(found, config.task, data, cache)
     except ValueError as error:
         faults += str(error).splitlines()
-    try:
-        _largest(config, found)
-    except ValueError as error:
-        faults += [f"choices.{line}" for line in str(error).splitlines()]
+    faults += _choices_faults(config, found.architecture)
     if faults:
         raise Infeasible("\n".join(faults))  # also at a second attempt
+
+
+def _choices_faults(config: SupernetConfig, whole: Architecture | None) -> list[str]:
+    """What a teacher of this architecture has too little of."""
+    try:
+        if whole is not None:
+            _largest(config, whole)
+    except ValueError as error:
+        return [f"choices.{line}" for line in str(error).splitlines()]
+    return []
 
 
 def _flops(model: Classifier, shapes: list[Shape], inputs: dict[str, Tensor]) -> int:

@@ -102,7 +102,7 @@ class Train:
             return Own(model=config.model, arguments=config.arguments)
         given = config.model_dump(include=FREE & config.model_fields_set)
         if config.pretrained is not None:
-            return pretrained.architecture(config.pretrained).model_copy(update=given)
+            return _pretrained(config.pretrained).model_copy(update=given)
         if config.like is not None:
             return trained.architecture(Path(config.like), f"like: {config.like}").model_copy(update=given)
         return Architecture(**config.model_dump(include=set(Architecture.model_fields)))

@@ -1,4 +1,6 @@
-"""Which parameters of a space change the network: weights of one trial do not go on in another that differs in them."""
+"""Which parameters of a space change the network: weights of one trial do not go on in another that differs in them,
+and where none does, what a later stage gets is known before there are weights.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,6 +36,20 @@ def parameters(name: str, common: Mapping[str, Any], space: Space) -> list[str]:
     except ValueError:
         return [each for each in space.names if each in set(Architecture.model_fields) - _FREE]
     return [each for each in space.names if _changes(each, space, built)]
+
+
+def fixed(name: str, common: Mapping[str, Any], space: Space) -> Architecture | None:
+    """The architecture that the routine of this name builds at every point of a space; None where points differ in it,
+    where they are refused, and of a routine or a network that has none to tell.
+    """
+    kind: Any = routine.load(name)
+    if not hasattr(kind, "architecture") or parameters(name, common, space):
+        return None
+    try:
+        found = kind.architecture(parse(kind.Config, {**common, **space.default()}))
+    except ValueError:
+        return None
+    return found if isinstance(found, Architecture) else None
 
 
 def _changes(name: str, space: Space, built: Callable[[Config], str]) -> bool:

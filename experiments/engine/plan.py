@@ -308,10 +308,22 @@ def _routine_faults(stage: Stage, space: Space, plan: Plan | None) -> list[str]:
     """Whether the default point and the user's own make a config of the routine, and fit the data if it is known."""
     found: list[str] = []
     common = _common(stage, plan)
-    data, early = plan.data if plan else None, _handed_on(stage)  # the rest is checked when the stage begins
+    data = plan.data if plan else None
+    early = _shapes(stage, plan) if plan and _handed_on(stage) else None  # the rest is checked when the stage begins
     for point in (space.default(), *space.points(stage.initial)):
         found += faults_of(partial(routine.check, stage.routine, {**common, **point}, data, early=early))
     return [f"stages.{stage.name}: {line}" for line in dict.fromkeys(found)]
+
+
+def _shapes(stage: Stage, plan: Plan) -> dict[str, Architecture]:
+    """The architectures that a stage takes of earlier ones, by reference, as far as they are known beforehand."""
+    sources = {each.name: each for each in plan.spec.stages}
+    found = {
+        reference: architectural.fixed(source.routine, plan.common(source), plan.spaces[source.name])
+        for _, reference in handed.within(stage.options)
+        if not _handed_on(source := sources[reference.split(".")[1]])
+    }
+    return {reference: shape for reference, shape in found.items() if shape is not None}
 
 
 def _common(stage: Stage, plan: Plan | None) -> Config:

@@ -26,6 +26,17 @@ def test_a_student_of_a_teacher_to_come_is_known_by_its_fields():
     assert found == searchspaces.load("encoder").names
 
 
+def test_an_architecture_is_known_beforehand_where_the_space_holds_it():
+    space, shape = searchspaces.load("optimization"), {"n_layers": 2, "d_model": 32, "n_heads": 2}
+    found = architectural.fixed("train", {**COMMON, **shape}, space)
+    assert found is not None
+    assert (found.n_layers, found.d_model, found.n_heads) == (2, 32, 2)
+    both = searchspaces.load(["encoder", "optimization"])
+    assert architectural.fixed("train", COMMON, both) is None
+    assert architectural.fixed("train", {**COMMON, "n_layers": 0}, space) is None
+    assert architectural.fixed("train", {**COMMON, "model": "mine.py:network"}, space) is None
+
+
 def test_pbt_is_refused_on_an_architecture(tmp_path):
     stage = {"name": "search", "space": ["encoder", "optimization"], "trials": 8, "epochs": 6}
     encoder = searchspaces.load("encoder").default()

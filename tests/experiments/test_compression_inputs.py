@@ -297,3 +297,33 @@ def test_texts_that_are_not_there_are_told_before_a_teacher_is_trained(ran, rout
     options = {"teacher": "stages.teacher", "transfer": "absent.txt"}
     (line,) = ran("", {}, stages=[teacher, {"name": "search", "routine": routine, "options": options, "epochs": 1}])
     assert re.fullmatch(r"transfer: absent\.txt does not exist \(working folder \S+\); give a file or a folder\.", line)
+
+
+@pytest.mark.parametrize(
+    ("routine", "options", "lines"),
+    [
+        ("distill", {"student": "slices", "n_layers": 2}, ["n_layers is 2, must be at most the teacher's 1; lower it"]),
+        (
+            "distill",
+            {"student": "slices", "d_ff": 8},
+            [
+                "the student is the teacher: its slices keep all there is; give less of n_layers, d_model, n_heads, "
+                "d_ff, embedding_rank"
+            ],
+        ),
+        (
+            "supernet",
+            {"choices": {"d_model": [4, 16], "d_ff": [8, 32]}},
+            [
+                "choices.d_model is 16, must be at most 8, as many as there are; lower it",
+                "choices.d_ff is 32, must be at most 8, as many as layer 0 has; lower it",
+            ],
+        ),
+    ],
+)
+def test_more_than_a_teacher_will_have_is_told_before_it_is_trained(ran, routine, options, lines):
+    teacher = {"name": "teacher", "options": SMALL, "epochs": 1}
+    options = {"teacher": "stages.teacher", **options}
+    assert (
+        ran("", {}, stages=[teacher, {"name": "search", "routine": routine, "options": options, "epochs": 1}]) == lines
+    )
