@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from benchmarks import measuring
 from benchmarks.machine import described
 from benchmarks.measuring import Contender, Labelled, Speed
+from models import artifact
 from models.architecture import Architecture, TokenSignature
 from models.predictor import read_config
 from trainables.parsing import ParseError, parse
@@ -111,6 +112,7 @@ def receipt(source: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*measuring.files(source), *_KEPT):
         shutil.copyfile(source / name, folder / name)
+    artifact.add_metrics(folder, {})  # a card without what was left out
 
 
 def opened(folder: Path, claims: Claims) -> dict[str, Contender]:

@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     _reading(add("list", help="the experiments there are"), "list_")
     show = _reading(add("show", help="an experiment resolved: spec, space with ranges, strategy, budget"), "show")
     _experiment(show)
+    show.add_argument("--options", action="store_true", help="and what each stage's routine can be told, with defaults")
     run = add("run", help="run an experiment, or go on with its newest unfinished run")
     run.set_defaults(command="run")
     _experiment(run)

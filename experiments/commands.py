@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
@@ -37,7 +38,7 @@ def list_(options: Namespace, console: Console) -> Outcome:
 def show(options: Namespace, console: Console) -> Outcome:
     """An experiment resolved."""
     spec = specs.load(options.experiment, options.settings, smoke=options.smoke)
-    stages = [_stage(stage) for stage in spec.stages]
+    stages = [_stage(stage) | (_routine(stage) if options.options else {}) for stage in spec.stages]
     if options.json:
         return {"spec": spec.resolved(), "stages": stages}
     console.print(Syntax(spec.to_yaml(), "yaml", background_color="default"))
@@ -81,10 +82,28 @@ def _options(part: Part, role: strategies.Role) -> list[dict[str, Any]]:
     ]
 
 
+def _routine(stage: Stage) -> dict[str, Any]:
+    """The options of its routine, as `_options` tells those of a strategy; those of no default are null."""
+    from trainables import routine  # with torch, which takes time
+
+    fields = {name: field for name, field in routine.load(stage.routine).Config.model_fields.items() if name != "task"}
+    values = {
+        name: None if field.is_required() else field.get_default(call_default_factory=True)
+        for name, field in fields.items()
+    }
+    values |= {"epochs": stage.epochs} | stage.options
+    told = [
+        {"of": stage.routine, "option": name, "value": to_jsonable_python(values[name])}
+        | {"means": field.description or ""}
+        for name, field in fields.items()
+    ]
+    return {"routine": told}
+
+
 def _print_stage(stage: dict[str, Any], console: Console) -> None:
     most = f"of at most {stage['epochs']} epochs"
     console.print(f"stage {stage['name']}: {_trials(stage)} {most}, {stage['size']} points", highlight=False)
-    options = [option for part in stage["options"].values() for option in part]
+    options = [option for part in stage["options"].values() for option in part] + stage.get("routine", [])
     for option in options:
         value = f"{option['value']:g}" if isinstance(option["value"], float) else json.dumps(option["value"])
         line = f"  {option['of']}.{option['option']} = {value}: {option['means']}"

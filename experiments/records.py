@@ -155,9 +155,11 @@ def export(options: Namespace, console: Console) -> Outcome:
         raise ValueError(f"--int8 is of --format onnx, got --format {options.format}; leave one of them out")
     precision: artifact.Precision = "int8" if options.int8 else "fp32"
     name = f"{Path(options.artifact).resolve().name}-{options.format}{'-int8' if options.int8 else ''}"
-    folder = Path(options.to or name)
+    folder = Path(name if options.to is None else options.to)
     if folder.exists():
         raise ValueError(f"{folder} exists; choose another folder with --to, or remove it")
+    if Path(options.artifact).resolve() in folder.resolve().parents:
+        raise ValueError(f"{folder} is within {options.artifact} itself; choose another folder with --to")
     _check_place(folder)
     without = artifact.WEIGHTS if options.format == "onnx" else artifact.ONNX
     with _artifact(options) as source:

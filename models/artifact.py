@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file, save_file
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import nn
 
 from models.architecture import Architecture, parse_signature
@@ -120,14 +121,23 @@ def load(folder: Path | str) -> tuple[Classifier, dict[str, Any]]:
     try:
         model = build(Architecture.model_validate(config["architecture"]), config["signature"])
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{folder / 'config.json'} is damaged ({reason:.200}); copy the artifact again") from None
+        raise ValueError(f"{folder / 'config.json'} is damaged ({_reason(error)}); copy the artifact again") from None
     try:
         model.load_state_dict(load_file(folder / WEIGHTS))
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{folder / WEIGHTS} does not fit the architecture in config.json: {reason}") from error
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit the architecture in config.json ({reason:.160}); copy the artifact again"
+        ) from error
     return (model.bfloat16() if _precision(config) == "bf16" else model).eval(), config
+
+
+def _reason(error: ValueError) -> str:
+    """The first fault of a config."""
+    if not isinstance(error, ValidationError):
+        return str(error).splitlines()[0]
+    fault = error.errors(include_url=False)[0]
+    return f"{'.'.join(['architecture', *map(str, fault['loc'])])}: {fault['msg']}"
 
 
 def convert(
@@ -180,7 +190,8 @@ def _write_models(
     """Both forms of the model; how far the second is from the first."""
     stored = in_bf16(model) if precision == "bf16" else model
     # Cloned: weights that a network of the user's own shares are each written.
-    save_file({name: value.clone().contiguous() for name, value in stored.state_dict().items()}, draft / WEIGHTS)
+    tensors = {name: value.clone().contiguous() for name, value in stored.state_dict().items()}
+    (draft / WEIGHTS).write_bytes(to_bytes(tensors))  # safetensors' own file is for its owner alone
     model, typed = stored.float(), parse_signature(signature)
     data = to_onnx(model, random_feeds(typed, [5, 3], 0))
     difference = parity(model, typed, data)
@@ -198,7 +209,8 @@ def _precision(config: Mapping[str, Any]) -> str:
 
 def _write_metrics(folder: Path, config: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
     _write_json(folder / "metrics.json", metrics)
-    _replace(folder / "card.md", card(config, metrics))
+    forms = [name for name in (WEIGHTS, ONNX) if (folder / name).is_file()]
+    _replace(folder / "card.md", card(config, metrics, forms))
     return metrics
 
 

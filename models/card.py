@@ -1,6 +1,6 @@
 """The card of an artifact: what it is, what it scores, how to use it, in one page of Markdown."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 TEXT = """\
@@ -19,8 +19,8 @@ print(json.load(open("config.json"))["labels"][logits.argmax()])
 """
 
 
-def card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
-    """Markdown from config.json and metrics.json.
+def card(config: Mapping[str, Any], metrics: Mapping[str, Any], forms: Collection[str]) -> str:
+    """Markdown from config.json and metrics.json, and from which files of the model there are.
 
     Of the metrics it knows `validation` (name → value), `test` (name → value, low, high: a 95 % interval),
     `latency_ms`, `latency_p95_ms`, `latency_quiet` and `target`, `size_mb`, `params`, `onnx_parity`,
@@ -32,10 +32,7 @@ def card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         f"A Transformer that classifies {_INPUT[config['signature']['input']]}, made by Fitformer.\n\n"
         f"| | |\n|---|---|\n{rows}\n\n"
         f"{_sensitivity(metrics)}"
-        "In this folder, with nothing but what the first line imports:\n\n"
-        f"```python\n{_use(config['signature'])}```\n\n"
-        "For many inputs: `Predictor(folder).predict(inputs, top=3)` of Fitformer's `models/predictor.py`, a file "
-        "that works alone. In torch: `load(folder)` of `models/artifact.py`.\n"
+        f"{_use(config['signature'], forms)}"
     )
 
 
@@ -52,6 +49,13 @@ def _origin(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "network", f"{architecture['model']} {architecture['arguments']}"
     else:
         yield "layers × width", f"{architecture['n_layers']} × {architecture['d_model']}"
+        for name, field in (
+            ("heads", "n_heads"),
+            ("feed-forward units", "d_ff"),
+            ("rank of the embedding", "embedding_rank"),
+        ):
+            if sizes := architecture.get(field):
+                yield name, ", ".join(map(str, sizes)) if isinstance(sizes, list) else str(sizes)
     precision = config.get("precision", {"kind": "fp32", "exclude": []})
     spared = ", ".join(precision["exclude"])
     yield "precision", precision["kind"] + (f"; in float32: {spared}" if spared else "")
@@ -85,5 +89,15 @@ def _latency(metrics: Mapping[str, Any]) -> str:
     return f"p50 {metrics['latency_ms']:.3f} ms, p95 {metrics['latency_p95_ms']:.3f} ms ({target}{noise})"
 
 
-def _use(signature: Mapping[str, Any]) -> str:
-    return TEXT if signature["input"] == "tokens" else IMAGE.format(**signature)
+def _use(signature: Mapping[str, Any], forms: Collection[str]) -> str:
+    said = ""
+    if "model.onnx" in forms:
+        code = TEXT if signature["input"] == "tokens" else IMAGE.format(**signature)
+        said += (
+            f"In this folder, with nothing but what the first line imports:\n\n```python\n{code}```\n\n"
+            "For many inputs: `Predictor(folder).predict(inputs, top=3)` of Fitformer's `models/predictor.py`, a file "
+            "that works alone.\n"
+        )
+    if "model.safetensors" in forms:
+        said += "In torch: `load(folder)` of Fitformer's `models/artifact.py`.\n"
+    return said

@@ -23,13 +23,17 @@ Feeds = dict[str, npt.NDArray[Any]]
 def read_config(folder: Path) -> dict[str, Any]:
     """The artifact's config.json; raises ValueError when it is missing, damaged or of a newer format."""
     path = folder / "config.json"
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder that exists; check the path of the artifact")
     if not path.is_file():
-        raise ValueError(f"{folder} is no artifact: it has no config.json")
+        raise ValueError(f"{folder} is no artifact: it has no config.json; give the folder that has it")
     try:
         config = json.loads(path.read_bytes())
-        version = int(config["format_version"])
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}); copy the artifact again") from error
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is damaged (it is no JSON); copy the artifact again") from None
+    version = config.get("format_version") if isinstance(config, dict) else None
+    if type(version) is not int:
+        raise ValueError(f"{path} is damaged (format_version is {version!r:.40}); copy the artifact again")
     if version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format_version {version}, this code reads up to {FORMAT_VERSION}; update Fitformer"
@@ -146,10 +150,16 @@ class Pixels:
             pixels = np.asarray(image, dtype=np.float32)
         except (ValueError, TypeError):
             raise ValueError(
-                f"input {i} is of type {type(image).__name__}; this artifact reads images of {size}"
+                f"input {i} is of type {type(image).__name__}; this artifact reads images of {size}; give a list of "
+                "arrays, or a file of them (.npy)"
             ) from None
         if pixels.shape not in {self.shape, self.shape[: 2 if self.shape[2] == 1 else 3]}:
-            raise ValueError(f"input {i} has shape {'×'.join(map(str, pixels.shape))}; this artifact reads {size}")
+            raise ValueError(
+                f"input {i} has shape {'×'.join(map(str, pixels.shape))}; this artifact reads images of {size}; give a "
+                "list of such, also of one"
+            )
+        if not np.isfinite(pixels).all():
+            raise ValueError(f"input {i} has values that are not finite, must be numbers; replace them")
         return pixels.reshape(self.shape) * np.float32(self.scale)
 
     def batch(self, examples: Sequence[npt.NDArray[Any]]) -> Feeds:
@@ -171,6 +181,8 @@ class Predictor:
         folder = Path(folder)
         config = read_config(folder)
         reader = READERS[config["signature"]["input"]]
+        if "model.onnx" not in config["sha256"]:
+            raise ValueError(f"{folder} was made without model.onnx, which predicts; export this artifact to have it")
         check_files(folder, ["model.onnx", *reader.files], config["sha256"])
         self.labels: list[Any] = config["labels"]
         try:

@@ -49,9 +49,10 @@ def prepare(
 
 
 def faults(place: str) -> list[str]:
-    """Whether there are such files at all; what is wrong in them `prepare` says."""
+    """Whether there are such files, and can be read; whether there is anything to learn from in them `prepare` says."""
     try:
-        _locate(Path(place).expanduser())
+        for path in _locate(Path(place).expanduser()):
+            _read(path)
     except DataError as error:
         return list(error.faults)
     return []

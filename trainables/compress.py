@@ -6,6 +6,7 @@ teacher, by its answers.
 """
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ class Compress:
         if config.teacher is not None:
             found = teacher.read(config.teacher, default_cache())
             teacher.check(found, config.task, as_read_by(found.folder, data, default_cache()), default_cache())
+
+    @staticmethod
+    def check_early(config: CompressConfig, data: Data, shapes: Mapping[str, Architecture]) -> None:
+        """What can be told before the start is there, from its architecture if `shapes` has it; as `check` does."""
+        if whole := shapes.get(config.start):
+            shape(config, Network(build(whole, data.signature), whole, data.signature, _tokenizer(data)))
 
     @staticmethod
     def metrics(config: CompressConfig, data: Data) -> list[str]:

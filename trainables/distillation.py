@@ -1,5 +1,6 @@
 """What a distillation is made of: its settings, the student that they begin with, the matches that they ask for."""
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,8 @@ from trainables.matches import STANDARD, Match, Matching, pairs
 from trainables.matches import Kind as MatchKind
 from trainables.teacher import Teacher
 from trainables.train import Train, TrainConfig, make_model
+
+BEGUN = ("scratch", "slices")  # what a student can begin as, beside a folder
 
 
 class DistillConfig(TrainConfig, LessonSettings):
@@ -67,6 +70,9 @@ class DistillConfig(TrainConfig, LessonSettings):
     def _one_beginning(self) -> Self:
         if self.student == "scratch":
             return self
+        near = difflib.get_close_matches(self.student, BEGUN, n=1)
+        if near and self.student not in BEGUN and not Path(self.student).exists():
+            raise ValueError(f"student is {self.student!r}, which is no folder here; did you mean {near[0]!r}?")
         if self.like is not None:
             self._check_like(self.like)
         free = {"dropout", *(students.SIZES if self.student == "slices" else ("embedding_rank",))}

@@ -80,7 +80,7 @@ class Finalist:
         found = {
             "validation": self._data.metrics(validation_NC, splits["validation"].targets),
             "test": self._data.interval(test_NC, splits["test"].targets),
-            **self._latency(folder),
+            **self._latency(folder, told[0]),
         }
         if self._config.repeats:
             test = self._data.metrics(test_NC, splits["test"].targets)
@@ -175,7 +175,7 @@ class Finalist:
         found = self._data.metrics(logits_NC, split.targets[rows])
         return {metric: float(value) for metric, value in found.items()}
 
-    def _latency(self, folder: Path) -> Json:
+    def _latency(self, folder: Path, precision: Kind) -> Json:
         lengths = self._data.splits["validation"].lengths
         batches = batches_like(lengths, self._target.batch)
         timing = measure_model(folder / artifact.ONNX, parse_signature(self._data.signature), batches, self._target)
@@ -183,7 +183,7 @@ class Finalist:
             "latency_ms": timing.p50_ms,
             "latency_p95_ms": timing.p95_ms,
             "latency_quiet": timing.quiet,
-            "target": self._target.model_dump(),
+            "target": {**self._target.model_dump(), "precision": precision},
         }
 
     def _predictions(self, predictor: Predictor, test_NC: NDArray[Any]) -> list[Json]:

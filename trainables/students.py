@@ -67,8 +67,15 @@ def slices(teacher: Teacher, sizes: Mapping[str, Any], scores: Importance) -> Cl
 
 
 def with_rank(architecture: Architecture, sizes: Mapping[str, Any]) -> Architecture:
-    """The architecture with its token embedding factored, where `sizes` has an embedding_rank that is less."""
+    """The architecture with its token embedding factored, where `sizes` has an embedding_rank that is less.
+
+    Raises ValueError for a network of images, which has none.
+    """
     rank = sizes.get("embedding_rank")
+    if rank is not None and architecture.patch is not None:
+        raise ValueError(
+            f"embedding_rank is {rank}, must be null for images, which have no token embedding; leave it out"
+        )
     if rank is None or rank >= (architecture.embedding_rank or architecture.d_model):
         return architecture
     return architecture.model_copy(update={"embedding_rank": rank})

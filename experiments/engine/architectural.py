@@ -15,6 +15,8 @@ Config = dict[str, Any]
 _DRAWS = 20
 # The one field that is of training.
 _FREE = {"dropout"}
+# Those that leave every size as it is.
+_NO_SIZE = {"activation", "norm", "norm_placement", "norm_eps", "positions", "pooling", "embedding_norm"}
 
 
 def parameters(name: str, common: Mapping[str, Any], space: Space) -> list[str]:
@@ -39,11 +41,11 @@ def parameters(name: str, common: Mapping[str, Any], space: Space) -> list[str]:
 
 
 def fixed(name: str, common: Mapping[str, Any], space: Space) -> Architecture | None:
-    """The architecture that the routine of this name builds at every point of a space; None where points differ in it,
-    where they are refused, and of a routine or a network that has none to tell.
+    """The architecture that the routine of this name builds at every point of a space, whose activation, positions and
+    the like may be others; None where sizes differ, where points are refused, and of what has no architecture to tell.
     """
     kind: Any = routine.load(name)
-    if not hasattr(kind, "architecture") or parameters(name, common, space):
+    if not hasattr(kind, "architecture") or {*parameters(name, common, space)} - _NO_SIZE:
         return None
     try:
         found = kind.architecture(parse(kind.Config, {**common, **space.default()}))

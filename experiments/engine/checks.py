@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -125,11 +126,17 @@ def _of_each(stage: Stage) -> list[str]:
 
 
 def _of_references(stage: Stage, earlier: list[str]) -> list[str]:
-    """What a stage takes must be there by then."""
+    """What a stage takes must be there by then, and be called as stages are."""
     wanted = [(f"options{path}", name, name.removeprefix("stages.")) for path, name in handed.within(stage.options)]
     wanted += [("each.stage", stage.each.stage, stage.each.stage)] if stage.each else []
     way_out = {name: suggestion(name, earlier) or "; there is none" for _, _, name in wanted}
-    return [
+    bare = [
+        f"stages.{stage.name}.options.{name} is {value!r}, which is a stage; write stages.{value}, or "
+        f"./{value} for a folder"
+        for name in handed.TAKERS
+        if (value := stage.options.get(name)) in earlier and not Path(value).exists()
+    ]
+    return bare + [
         f"stages.{stage.name}.{path} is {value!r}, must be of a stage before this one{way_out[name]}"
         for path, value, name in wanted
         if name not in earlier

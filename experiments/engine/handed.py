@@ -11,6 +11,8 @@ from experiments.engine.frontier import Bounds
 
 Json = Mapping[str, Any]
 FORM = re.compile(r"stages\.([A-Za-z0-9_-]+)(?:\.(\d+))?")
+# Options of routines that take a checkpoint, or an architecture.
+TAKERS = ("teacher", "start", "supernet", "like")
 # The option that takes an architecture alone: what is made of it has to meet the constraints.
 LIKE = ".like"
 

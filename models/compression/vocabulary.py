@@ -34,7 +34,9 @@ class Vocabulary:
         self.config = config
 
     def size(self, network: Network) -> float:
-        """How many entries there are."""
+        """How many entries there are. Raises ValueError where the network reads none."""
+        if network.signature["input"] != "tokens":
+            raise ValueError("vocabulary: the network reads images, must read tokens to have one; leave it out")
         return float(network.signature["vocab_size"])
 
     def compress(self, network: Network, context: Context) -> Network:

@@ -190,7 +190,7 @@ def claimed(*path, to):
         (unreadable, "{}/claims.json is damaged (Expecting property name enclosed in double quotes: "),
         (no_object, "{}/claims.json holds [1, 2], must hold an object; check it out again"),
         (none_claimed, "{}/claims.json: artifacts "),
-        (lambda folder: shutil.rmtree(folder / "b"), "{}/b is no artifact: it has no config.json"),
+        (lambda folder: shutil.rmtree(folder / "b"), "{}/b is no folder that exists; check the path"),
         (lambda folder: (folder / "b/tokenizer.json").unlink(), "{}/b lacks tokenizer.json; copy the whole"),
         (damaged, "{}/b/model.onnx does not match its recorded hash: damaged or changed; copy it again"),
         (newer, "{}/b/config.json has format_version 2, this code reads up to 1; update Fitformer"),
@@ -256,7 +256,9 @@ def test_a_receipt_is_the_artifact_without_what_nobody_predicts_with(tmp_path):
     receipt(source, tmp_path / "b")
     there = sorted(path.name for path in (tmp_path / "b").iterdir())
     assert there == ["card.md", "config.json", "metrics.json", "model.onnx", "tokenizer.json"]
-    assert all((tmp_path / "b" / name).read_bytes() == (source / name).read_bytes() for name in there)
+    assert all((tmp_path / "b" / name).read_bytes() == (source / name).read_bytes() for name in there[1:])
+    full, card = ((folder / "card.md").read_text() for folder in (source, tmp_path / "b"))
+    assert card == full.replace("In torch: `load(folder)` of Fitformer's `models/artifact.py`.\n", "") != full
     assert measuring.size_bytes(tmp_path / "b") == measuring.size_bytes(source)
     logits = [Predictor(folder).logits(small.TEXTS) for folder in (source, tmp_path / "b")]
     np.testing.assert_array_equal(*logits)

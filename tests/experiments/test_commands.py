@@ -71,6 +71,19 @@ def test_show_tells_the_options_of_a_strategy_with_what_they_mean(cli):
     assert all(option["means"] for option in told["STRATEGY"])
 
 
+def test_show_tells_the_options_of_a_routine_if_asked(cli):
+    _, out, _ = cli("show", "digits_distill", "--options")
+    assert '  distill.teacher = "stages.teacher": folder of an artifact' in out
+    assert "  distill.temperature = 2: by which all logits are divided" in out
+    routines = [
+        stage["routine"] for stage in json.loads(cli("show", "glosses_frontier", "--options", "--json")[1])["stages"]
+    ]
+    assert {"teacher", "choices", "drawn"} <= {option["option"] for option in routines[2]}
+    code, _, err = cli("show", "digits_distill", "--options", "--set", "stages.students.routine=distil")
+    assert code == 2
+    assert err[0].startswith("fitformer: there is no routine 'distil'; there are: ")
+
+
 def test_show_reads_settings(cli):
     _, out, _ = cli("show", "quickstart", "--set", "stages.search.trials=77", "--json")
     assert json.loads(out)["spec"]["stages"][0]["trials"] == 77

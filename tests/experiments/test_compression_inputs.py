@@ -254,7 +254,7 @@ def test_predicting_from_damage(refused, tmp_path):
     for damage, line in (
         (lambda folder: flip(folder, "model.onnx"), "model.onnx does not match its recorded hash: damaged or changed"),
         (lambda folder: put(folder, format_version=99), "config.json has format_version 99, this code reads up to 1"),
-        (lambda folder: (folder / "config.json").write_text("{"), "config.json is damaged (JSONDecodeError("),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json is damaged (it is no JSON); copy"),
     ):
         damage(tmp_path / "artifact")
         (found,) = refused("predict", "artifact", "the red cat")
@@ -319,11 +319,16 @@ def test_texts_that_are_not_there_are_told_before_a_teacher_is_trained(ran, rout
                 "choices.d_ff is 32, must be at most 8, as many as layer 0 has; lower it",
             ],
         ),
+        (
+            "compress",
+            {"settings": {"layers": {"keep": 2}}},
+            ["layers: keep is 2, must be at most 1, all there are; lower it"],
+        ),
     ],
 )
 def test_more_than_a_teacher_will_have_is_told_before_it_is_trained(ran, routine, options, lines):
     teacher = {"name": "teacher", "options": SMALL, "epochs": 1}
-    options = {"teacher": "stages.teacher", **options}
+    options = {"start" if routine == "compress" else "teacher": "stages.teacher", **options}
     assert (
         ran("", {}, stages=[teacher, {"name": "search", "routine": routine, "options": options, "epochs": 1}]) == lines
     )

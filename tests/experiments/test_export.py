@@ -51,6 +51,7 @@ def test_onnx_predicts_without_weights_for_torch(cli, tmp_path):
     assert "largest difference of ONNX and torch logits: " in out
     there = sorted(path.name for path in (tmp_path / "a-onnx").iterdir())
     assert there == ["card.md", "config.json", "metrics.json", "model.onnx"]
+    assert "models/artifact.py" not in (tmp_path / "a-onnx" / "card.md").read_text()
     np.testing.assert_array_equal(Predictor("a-onnx").logits(images()), Predictor("a").logits(images()))
 
 
@@ -73,6 +74,12 @@ def test_safetensors_loads_in_torch(cli, tmp_path):
     assert there == ["card.md", "config.json", "metrics.json", "model.safetensors"]
     ours, theirs = (artifact.load(tmp_path / name)[0].state_dict() for name in ("a", "a-safetensors"))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    assert "onnxruntime" not in (tmp_path / "a-safetensors" / "card.md").read_text()
+    modes = {path.stat().st_mode for path in (tmp_path / "a-safetensors").iterdir()}
+    assert len(modes) == 1  # whoever may read the card may read the weights
+    assert cli("predict", "a-safetensors", "a text")[2] == [
+        "fitformer: a-safetensors was made without model.onnx, which predicts; export this artifact to have it"
+    ]
 
 
 def flipped(folder):
@@ -92,14 +99,14 @@ FAULTS = {
         lambda folder: config(folder, format_version=99),
         "a/config.json has format_version 99, this code reads up to 1; update Fitformer",
     ),
-    "cut": (lambda folder: (folder / "config.json").write_text("{"), "a/config.json is damaged (JSONDecodeError("),
+    "cut": (lambda folder: (folder / "config.json").write_text("{"), "a/config.json is damaged (it is no JSON); copy"),
     "origin": (
         lambda folder: config(folder, origin=3),
         "a/config.json is damaged (origin is 3); copy the artifact again",
     ),
     "architecture": (
         lambda folder: config(folder, architecture={"n_layers": "two"}),
-        "a/config.json is damaged (1 validation error for Architecture n_layers",
+        "a/config.json is damaged (architecture.n_layers: Input should be a valid integer",
     ),
     "no weights": (
         lambda folder: (folder / "model.safetensors").unlink(),
@@ -129,9 +136,14 @@ def test_what_cannot_be_meant_is_refused(cli, tmp_path):
     assert cli("export", "a", "--format", "safetensors", "--int8")[2] == [
         "fitformer: --int8 is of --format onnx, got --format safetensors; leave one of them out"
     ]
-    place = tmp_path / "a" / "config.json"
-    assert cli("export", "a", "--to", "a/config.json/c/d")[2] == [
-        f"fitformer: a/config.json/c/d cannot be made ({place}: Not a directory); choose another folder with --to"
+    (tmp_path / "c").touch()
+    assert cli("export", "a", "--to", "c/d/e")[2] == [
+        f"fitformer: c/d/e cannot be made ({tmp_path / 'c'}: Not a directory); choose another folder with --to"
+    ]
+    (tmp_path / "c").unlink()
+    assert cli("export", "a", "--to", "")[2] == ["fitformer: . exists; choose another folder with --to, or remove it"]
+    assert cli("export", "a", "--to", "a/c")[2] == [
+        "fitformer: a/c is within a itself; choose another folder with --to"
     ]
     code, _, err = cli("export", "nowhere")
     assert (code, len(err)) == (2, 1)

@@ -117,18 +117,26 @@ def test_softmax_of_large_logits_is_that_of_torch():
     np.testing.assert_allclose(softmax(logits), torch.softmax(torch.from_numpy(logits), -1).numpy(), rtol=1e-12)
 
 
+IMAGES = "this artifact reads images of 4×4×1"
+
+
 @pytest.mark.parametrize(
     ("kind", "inputs", "message"),
     [
         ("tokens", "a tree", "inputs is one text; give a list of texts"),
         ("tokens", ["a", 3], "input 1 is of type int; this artifact reads texts"),
         ("tokens", np.zeros((1, 4, 4)), "input 0 is of type ndarray; this artifact reads texts"),
-        ("pixels", ["a tree"], "input 0 is of type str; this artifact reads images of 4×4×1"),
-        ("pixels", [np.zeros((4, 4)), np.zeros((8, 8))], "input 1 has shape 8×8; this artifact reads 4×4×1"),
+        ("pixels", ["a tree"], f"input 0 is of type str; {IMAGES}; give a list of arrays, or a file of them (.npy)"),
+        (
+            "pixels",
+            [np.zeros((4, 4)), np.zeros((8, 8))],
+            f"input 1 has shape 8×8; {IMAGES}; give a list of such, also of one",
+        ),
+        ("pixels", [np.full((4, 4), np.nan)], "input 0 has values that are not finite, must be numbers; replace them"),
     ],
 )
 def test_inputs_of_the_wrong_kind_are_named(made, kind, inputs, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Predictor(made[kind][0]).predict(inputs)
 
 
@@ -169,7 +177,8 @@ def damage(folder: Path, how: str) -> None:
         ({"signature": {**PIXELS, "input": "sound"}}, "signature.input is 'sound'"),
         ({"signature": {**PIXELS, "width": "4"}}, "signature.width is '4'"),
         ({"signature": {**PIXELS, "scale": float("inf")}}, "signature.scale is inf"),
-        ({"format_version": float("inf")}, "OverflowError('cannot convert float infinity to integer')"),
+        ({"format_version": float("inf")}, "format_version is inf"),
+        ({"format_version": None}, "format_version is None"),
     ],
 )
 def test_a_config_that_nobody_wrote_is_damaged(made, tmp_path, changes, damage):
@@ -178,6 +187,14 @@ def test_a_config_that_nobody_wrote_is_damaged(made, tmp_path, changes, damage):
     (tmp_path / "copy" / "config.json").write_text(json.dumps(config | changes))
     with pytest.raises(ValueError, match=rf"config.json is damaged \({re.escape(damage)}\); copy the artifact again$"):
         Predictor(tmp_path / "copy")
+
+
+def test_no_folder_and_no_mapping_are_told(tmp_path):
+    with pytest.raises(ValueError, match=r"^nowhere is no folder that exists; check the path of the artifact$"):
+        Predictor("nowhere")
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"^\S+ is damaged \(format_version is None\); copy the artifact again$"):
+        Predictor(tmp_path)
 
 
 def test_a_model_that_is_none_is_told_in_a_line(made, tmp_path):
@@ -193,8 +210,8 @@ def test_a_model_that_is_none_is_told_in_a_line(made, tmp_path):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("no config", r"\S+/copy is no artifact: it has no config.json"),
-        ("half a config", r"\S+/config.json is damaged \(.*\); copy the artifact again"),
+        ("no config", r"\S+/copy is no artifact: it has no config.json; give the folder that has it"),
+        ("half a config", r"\S+/config.json is damaged \(it is no JSON\); copy the artifact again"),
         ("newer", r"\S+/config.json has format_version 2, this code reads up to 1; update Fitformer"),
         ("no labels", r"\S+/config.json is damaged \(no labels\); copy the artifact again"),
         ("no model", r"\S+/copy lacks model.onnx; copy the whole artifact again"),

@@ -1,6 +1,7 @@
 """From a checkpoint to an artifact in the precision asked for."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -59,6 +60,7 @@ def test_each_precision_is_an_artifact_of_its_own(workspace, timed):
     assert small["test"]["accuracy"]["value"] == pytest.approx(whole["test"]["accuracy"]["value"], abs=0.05)
     card = (folder / "card.md").read_text()
     assert "| precision | int8 |" in card
+    assert re.search(r"\| latency \| p50 .*, precision int8\b", card)
     assert "sensitivity" not in whole
     exported = quantize.layers((workspace.folder / whole["artifact"] / "model.onnx").read_bytes())
     assert sorted(small["sensitivity"]) == sorted(exported)

@@ -126,6 +126,7 @@ def _stage(stage: Json, director: Director, spec: Json) -> Json:
     refused = sum(len(segment.refused) for segment in director.segments.values() if segment.stage == name)
     return {
         "name": name,
+        "options": stage.get("options", {}),
         "planned": stage.get("trials"),
         "trials": [_trial(trial, constraints) for trial in trials],
         "frontier": [trial.id for trial in frontier(fit, objectives)],

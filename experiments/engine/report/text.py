@@ -93,7 +93,7 @@ def _bound(name: str, of: Mapping[str, float | None]) -> str:
 def _print_stage(stage: Json, report: Json, console: Console) -> None:
     baselines, counts = report["baselines"], Counter(trial["status"] for trial in stage["trials"])
     states = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    said = f"{len(stage['trials'])} trials ({states})" if states else "no trial yet"
+    said = f"{len(stage['trials'])} trials ({states})" if states else f"no trial{'' if report['finished'] else ' yet'}"
     console.print(
         f"\n{stage['name']}: {said}; hypervolume {stage['hypervolume']:.4f}; latency from the layer table",
         highlight=False,
@@ -111,15 +111,16 @@ def _print_stage(stage: Json, report: Json, console: Console) -> None:
     table = _table("", "trial", "epochs", "val_accuracy", "latency ms", "params", "layers×d_model×d_ff")
     rows = {trial["id"]: trial for trial in stage["trials"]}
     for name in stage["frontier"]:
-        _row(table, "frontier", rows[name])
+        _row(table, "frontier", rows[name], stage["options"])
     table.add_section()
     for label, key in (("default", "default"), ("random search", "random"), ("most parameters", "largest")):
         if baselines.get(key) and baselines[key]["trial"] in rows:
             trial = rows[baselines[key]["trial"]]
-            _row(table, f"{label}, breaks {' and '.join(trial['breaks'])}" if trial["breaks"] else label, trial)
+            said = f"{label}, breaks {' and '.join(trial['breaks'])}" if trial["breaks"] else label
+            _row(table, said, trial, stage["options"])
     if baselines.get("classical"):
         name, metrics = baselines["classical"]["name"], _validation(baselines["classical"])
-        _row(table, name, {"id": "", "epochs": None, "metrics": metrics, "config": {}})
+        _row(table, name, {"id": "", "epochs": None, "metrics": metrics, "config": {}}, {})
     console.print(table)
     for line in _reasons(stage["trials"]):
         console.print(f"  {line}", highlight=False, markup=False)
@@ -227,7 +228,7 @@ def _test_row(table: Table, name: str, test: Json, figures: Json) -> None:
         name, figures = "", {}
 
 
-def _row(table: Table, label: str, trial: Json) -> None:
+def _row(table: Table, label: str, trial: Json, options: Json) -> None:
     metrics = trial["metrics"]
     table.add_row(
         label,
@@ -236,15 +237,15 @@ def _row(table: Table, label: str, trial: Json) -> None:
         _cell(metrics.get("val_accuracy")),
         _cell(metrics.get("latency_ms")),
         f"{metrics['params']:,}" if "params" in metrics else "–",
-        _shape(trial["config"]),
+        _shape({**options, **trial["config"]}),
     )
 
 
 def _shape(config: Json) -> str:
-    """Layers × width × feed-forward, and heads, as far as the configuration says."""
-    sizes = [str(config[name]) for name in ("n_layers", "d_model", "d_ff") if name in config]
+    """Layers × width × feed-forward, and heads, as far as options and configuration say; – is what they leave open."""
+    sizes = [str(config.get(name, "–")) for name in ("n_layers", "d_model", "d_ff")]
     heads = f", {config['n_heads']} heads" if "n_heads" in config else ""
-    return "×".join(sizes) + heads
+    return ("×".join(sizes) if {*sizes} != {"–"} else "") + heads
 
 
 def _cell(value: object) -> str:
