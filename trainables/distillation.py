@@ -70,7 +70,7 @@ class DistillConfig(TrainConfig, LessonSettings):
     def _one_beginning(self) -> Self:
         if self.student == "scratch":
             return self
-        near = difflib.get_close_matches(self.student, BEGUN, n=1)
+        near = difflib.get_close_matches(self.student, BEGUN, n=1, cutoff=0.8)  # stages.slices is another
         if near and self.student not in BEGUN and not Path(self.student).exists():
             raise ValueError(f"student is {self.student!r}, which is no folder here; did you mean {near[0]!r}?")
         if self.like is not None:
