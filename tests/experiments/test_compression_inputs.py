@@ -332,3 +332,53 @@ def test_more_than_a_teacher_will_have_is_told_before_it_is_trained(ran, routine
     assert (
         ran("", {}, stages=[teacher, {"name": "search", "routine": routine, "options": options, "epochs": 1}]) == lines
     )
+
+
+def test_sizes_are_known_where_a_space_leaves_them(ran):
+    fixed = {"n_layers": 2, "d_model": 64, "n_heads": 2, "d_head": 32, "d_ff": 128}
+    teacher = {"name": "teacher", "space": ["encoder", "optimization"], "fix": fixed, "trials": 1, "epochs": 1}
+    options = {"teacher": "stages.teacher", "student": "slices", "n_layers": 3}
+    stages = [teacher, {"name": "search", "routine": "distill", "options": options, "epochs": 1}]
+    assert ran("", {}, stages=stages) == ["n_layers is 3, must be at most the teacher's 2; lower it"]
+
+
+def test_no_vocabulary_of_images_is_cut(ran):
+    teacher = {"name": "teacher", "options": {**SMALL, "patch": 4}, "epochs": 1}
+    options = {"start": "stages.teacher", "ratios": {"vocabulary": 0.5}}
+    stages = [teacher, {"name": "search", "routine": "compress", "options": options, "epochs": 1}]
+    assert ran("", {}, stages=stages, task={"name": "image_classification", "data": "digits"}) == [
+        "vocabulary: the network reads images, must read tokens to have one; leave it out"
+    ]
+
+
+def test_a_rank_of_images_is_told_before_a_teacher_is_trained(ran):
+    teacher = {"name": "teacher", "options": {**SMALL, "patch": 4}, "epochs": 1}
+    options = {"teacher": "stages.teacher", "student": "slices", "d_ff": 4, "embedding_rank": 8}
+    stages = [teacher, {"name": "search", "routine": "distill", "options": options, "epochs": 1}]
+    assert ran("", {}, stages=stages, task={"name": "image_classification", "data": "digits"}) == [
+        "embedding_rank is 8, must be null for images, which have no token embedding; leave it out"
+    ]
+
+
+def test_a_stage_without_its_prefix_is_told(ran):
+    stages = [{"name": "first", "options": SMALL, "epochs": 1}]
+    later = {"name": "search", "routine": "distill", "options": {**SMALL, "teacher": "first"}, "epochs": 1}
+    assert ran("", {}, stages=[*stages, later]) == [
+        "stages.search.options.teacher is 'first', which is a stage; write stages.first, or ./first for a folder"
+    ]
+
+
+@pytest.mark.parametrize(("student", "near"), [("slice", "slices"), ("scrach", "scratch")])
+def test_a_beginning_that_is_nearly_one_is_told(ran, student, near):
+    options = {"teacher": "teacher", "student": student, "n_layers": 1}
+    assert ran("distill", options) == [
+        f"the config: student is '{student}', which is no folder here; did you mean '{near}'?"
+    ]
+
+
+def test_texts_that_cannot_be_read_are_told_before_a_teacher_is_trained(ran, tmp_path):
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1")
+    teacher = {"name": "teacher", "options": SMALL, "epochs": 1}
+    options = {"teacher": "stages.teacher", "transfer": "cut.parquet"}
+    (line,) = ran("", {}, stages=[teacher, {"name": "search", "routine": "distill", "options": options, "epochs": 1}])
+    assert re.fullmatch(r"transfer: .*4 bytes.* \(cut\.parquet\); repair it, or write it anew\.", line)
