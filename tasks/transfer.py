@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,10 +50,11 @@ def prepare(
 
 
 def faults(place: str) -> list[str]:
-    """Whether there are such files, and can be read; whether there is anything to learn from in them `prepare` says."""
+    """Whether there are such files, and their heads can be read; what is wrong further on `prepare` says."""
     try:
         for path in _locate(Path(place).expanduser()):
-            _read(path)
+            with _told(path):
+                _column(path)
     except DataError as error:
         return list(error.faults)
     return []
@@ -85,13 +87,25 @@ def _known(path: Path) -> bool:
 
 
 def _read(path: Path) -> list[str]:
-    try:
-        if path.suffix.lower() == _PLAIN:
+    with _told(path):
+        name = _column(path)
+        if name is None:
             return path.read_text(encoding="utf-8").splitlines()
-        name = columns.find_text(files.head(path), None)
         texts = files.read(path, [name], name).column(name)
         texts.validate(full=True)
         return [text or "" for text in texts.cast(pa.large_string()).to_pylist()]
+
+
+def _column(path: Path) -> str | None:
+    """The column of texts of a table, by its head; None for plain lines."""
+    return None if path.suffix.lower() == _PLAIN else columns.find_text(files.head(path), None)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What cannot be read, in one line."""
+    try:
+        yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             [f"transfer: {str(error).splitlines()[0][:200]} ({path}); repair it, or write it anew."]
